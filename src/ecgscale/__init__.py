@@ -1,0 +1,1 @@
+"""ecgscale: the scaling laboratory for ECG foundation models."""

@@ -1,0 +1,60 @@
+"""Where records come from: one module per source, each a `DatasetSpec`.
+
+The root folder of a source is never part of its spec: the same spec bound to another folder is told apart by the digest of what was read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ecgscale.data.record import Record, Rejected
+from ecgscale.spec import Plugin
+
+
+class DatasetError(ValueError):
+    """A source cannot be read at all: the message names the file, what was found, what was expected and what to do."""
+
+
+class DatasetSpec(Plugin):
+    """A source of ECGs."""
+
+    kind: ClassVar[str] = "datasets"
+    title: ClassVar[str]  # e.g. "PTB-XL 1.0.3"
+    licence: ClassVar[str]
+    access: ClassVar[str]  # "open", "credentialed", "on request", "generated", "yours"
+    url: ClassVar[str]
+    citation: ClassVar[str]
+    version: ClassVar[str]
+    simulated: ClassVar[bool] = False
+    needs_root: ClassVar[bool] = True
+
+    @abstractmethod
+    def records(self, root: Path | None) -> Iterator[Record | Rejected]:
+        """Yield every record of the source below `root`, in a fixed order; an unreadable one as `Rejected`.
+
+        Raises:
+            DatasetError: the folder is not this source.
+        """
+
+    @classmethod
+    @abstractmethod
+    def sample(cls, root: Path, seed: int = 0) -> DatasetSpec:
+        """Write a small sample in the source's own format below `root` and return the spec that reads it."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known of the source before reading it and belongs in the manifest, e.g. a simulator's floors."""
+        return {}
+
+    def stamp(self, root: Path | None) -> str:
+        """Return a cheap fingerprint of the files below `root`: it decides whether a corpus must be ingested anew."""
+        hasher = hashlib.sha256()
+        if root is not None:
+            files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file())
+            for path in files:
+                status = path.stat()
+                hasher.update(f"{path.relative_to(root)}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+        return hasher.hexdigest()[:16]

@@ -1,0 +1,35 @@
+"""Scaling laws as bases: for fixed exponents a law is linear, L(x) = sum_j c_j * basis_j(x; theta) with c_j >= 0."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ecgscale.spec import Plugin
+
+Array = npt.NDArray[np.float64]
+
+
+class Law(Plugin):
+    """A law: `inputs` are columns of the table, `linear` the non-negative coefficients, `nonlinear` the exponents."""
+
+    kind: ClassVar[str] = "laws"
+    title: ClassVar[str]
+    formula: ClassVar[str]
+    inputs: ClassVar[tuple[str, ...]]  # e.g. ("N", "D")
+    output: ClassVar[str] = "L"
+    linear: ClassVar[tuple[str, ...]]  # e.g. ("E", "A", "B"), in the order of the basis's terms
+    nonlinear: ClassVar[tuple[str, ...]]  # e.g. ("alpha", "beta")
+    bounds: ClassVar[dict[str, tuple[float, float]]]  # search range of each nonlinear parameter
+
+    @abstractmethod
+    def basis(self, x: dict[str, Array], **theta: Array | float) -> Array:
+        """Return the terms [..., point, term] at the inputs for given exponents (each [...] or a number)."""
+
+    def predict(self, x: dict[str, Array], params: dict[str, float]) -> Array:
+        """Return the law's values [point]."""
+        basis = self.basis(x, **{name: params[name] for name in self.nonlinear})
+        return np.asarray(basis @ np.array([params[name] for name in self.linear]))
