@@ -20,7 +20,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 P = TypeVar("P", bound="Plugin")
 
 
-class SpecError(ValueError):
+class Explained(Exception):
+    """An error whose message is one clear sentence for the person at the keyboard; the command line prints it without a traceback."""
+
+
+class SpecError(Explained, ValueError):
     """A value, key or name in a spec is wrong; the message is one sentence for the person who wrote it."""
 
 

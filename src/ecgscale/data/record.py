@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
+
+from ecgscale.units import LEADS, Unit
 
 Float = npt.NDArray[np.float32]
 
@@ -64,3 +68,46 @@ def patient_id(population: str, raw: object) -> str:
     except ValueError:
         return f"{population}:{text}"
     return f"{population}:{int(number)}" if number.is_integer() else f"{population}:{text}"
+
+
+def check(record: Record) -> str | None:
+    """Return one sentence saying what is wrong with the form of a record, or None.
+
+    What the samples themselves say is judged by `ecgscale.data.quality.flaws`, many records at once.
+    """
+    return _signal_flaw(record) or _metadata_flaw(record)
+
+
+def _signal_flaw(record: Record) -> str | None:
+    signal, leads = record.signal, record.leads
+    if signal.ndim != 2 or len(leads) != signal.shape[0]:
+        return f"the signal has shape {list(signal.shape)}; expected [lead, time] with {len(leads)} leads"
+    if signal.size == 0:
+        return "the signal is empty"
+    unknown = [lead for lead in leads if lead not in LEADS]
+    if unknown:
+        return f'lead "{unknown[0]}" is not one of the twelve standard leads {" ".join(LEADS)}'
+    if len(set(leads)) < len(leads):
+        twice = next(lead for lead in leads if leads.count(lead) > 1)
+        return f"lead {twice} stands in the record twice"
+    if not (math.isfinite(record.rate_hz) and record.rate_hz > 0):
+        return f"the sampling rate is {record.rate_hz} Hz; expected a positive number"
+    if record.unit not in get_args(Unit):
+        return f'the unit is "{record.unit}"; expected one of {", ".join(get_args(Unit))}'
+    return None
+
+
+def _metadata_flaw(record: Record) -> str | None:
+    population, _, patient = record.patient.partition(":")
+    if not record.record.strip():
+        return "the record has no name"
+    if not population.strip() or not patient.strip():
+        return f'the patient is "{record.patient}"; expected population:id'
+    if record.age is not None and not 0 <= record.age <= 120:
+        return f"the age is {record.age:g} years; expected 0 to 120 or nothing"
+    if record.sex not in (None, "F", "M"):
+        return f'the sex is "{record.sex}"; expected F, M or nothing'
+    for name, value in record.labels.items():
+        if value not in (0, 1) and not math.isnan(value):
+            return f"the label {name} is {value:g}; expected 0, 1 or NaN for unknown"
+    return None

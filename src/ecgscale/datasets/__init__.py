@@ -9,13 +9,13 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from ecgscale.data.record import Record, Rejected
-from ecgscale.spec import Plugin
+from ecgscale.spec import Explained, Plugin
 
 
-class DatasetError(ValueError):
+class DatasetError(Explained, ValueError):
     """A source cannot be read at all: the message names the file, what was found, what was expected and what to do."""
 
 
@@ -31,6 +31,9 @@ class DatasetSpec(Plugin):
     version: ClassVar[str]
     simulated: ClassVar[bool] = False
     needs_root: ClassVar[bool] = True
+
+    flat_leads: Literal["quarantine", "missing"] = "quarantine"  # what becomes of a record with a constant lead
+    limb_leads: Literal["check", "trust"] = "check"  # "check": a record whose I + III is not II is quarantined
 
     @abstractmethod
     def records(self, root: Path | None) -> Iterator[Record | Rejected]:

@@ -24,10 +24,22 @@ class Law(Plugin):
     linear: ClassVar[tuple[str, ...]]  # e.g. ("E", "A", "B"), in the order of the basis's terms
     nonlinear: ClassVar[tuple[str, ...]]  # e.g. ("alpha", "beta")
     bounds: ClassVar[dict[str, tuple[float, float]]]  # search range of each nonlinear parameter
+    floor: ClassVar[str | None] = "E"  # the coefficient of the constant term, which a fit may hold at a known value
+    measured_inputs: ClassVar[bool] = False  # inputs are measured with error (a loss), not chosen (N, D)
 
     @abstractmethod
     def basis(self, x: dict[str, Array], **theta: Array | float) -> Array:
         """Return the terms [..., point, term] at the inputs for given exponents (each [...] or a number)."""
+
+    def log_slopes(self, x: dict[str, Array], **theta: Array | float) -> Array:
+        """Return d log(basis) / d theta [..., point, term, exponent]; central differences unless a law knows better."""
+        step = 1e-5
+        slopes = []
+        for name in self.nonlinear:
+            up = self.basis(x, **{**theta, name: theta[name] + step})
+            down = self.basis(x, **{**theta, name: theta[name] - step})
+            slopes.append((np.log(up) - np.log(down)) / (2 * step))
+        return np.stack(slopes, axis=-1)
 
     def predict(self, x: dict[str, Array], params: dict[str, float]) -> Array:
         """Return the law's values [point]."""

@@ -1,0 +1,52 @@
+"""From a study's table and fits to one offline page and its machine-readable twin (`render.render`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from ecgscale.spec import Explained
+
+COLUMNS: tuple[str, ...] = (
+    *("study", "run", "cell", "seed", "step", "role", "backbone", "objective", "paradigm", "pretrain", "eval_corpus"),
+    *("N", "N_total", "D", "seen", "C", "lr", "batch", "steps", "schedule", "labels", "label_set", "label_fraction"),
+    *("checkpoint", "branch", "split", "shift", "part", "task", "protocol", "metric", "unit"),
+    *("value", "lo", "hi", "n", "n_pos", "status", "reason"),
+)
+REQUIRED: tuple[str, ...] = (
+    *("run", "seed", "role", "backbone", "objective", "eval_corpus", "N", "D", "split", "task", "protocol"),
+    *("metric", "value"),
+)
+
+
+class ReportError(Explained, ValueError):
+    """The report cannot be made; the message is one sentence for the person who asked for it."""
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """Everything a report is made of; nothing else is read.
+
+    Attributes:
+        study: `name`, `title` and `description`.
+        command: The command that made the report.
+        table: One row per measured number, with the columns `COLUMNS`; those not in `REQUIRED` may be absent.
+        fits: Dumps of LawFit.
+        corpora: Manifests of the corpora that were read.
+        overlaps: `a`, `b`, `shared_patients`, `verdict` for every pair of corpora.
+        skipped: What the plan left out and why.
+        environment: `machine`, `torch`, `threads`, `seconds`.
+        notes: Sentences the reader must know, such as where the learning rates come from.
+    """
+
+    study: dict[str, Any]
+    command: str
+    table: pd.DataFrame
+    fits: list[dict[str, Any]] = field(default_factory=list)
+    corpora: list[dict[str, Any]] = field(default_factory=list)
+    overlaps: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)

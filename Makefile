@@ -1,0 +1,34 @@
+# Two commands for a new user, three for a contributor. Each line works without make too: see the README.
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin
+
+.PHONY: setup quickstart test check format
+
+$(VENV)/.runtime: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	$(RUN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+setup: $(VENV)/.dev
+
+quickstart: $(VENV)/.runtime  ## the main job on the embedded default: from nothing to a report
+	$(RUN)/ecgscale run quickstart --lab lab
+
+test: $(VENV)/.dev  ## the tests
+	$(RUN)/python -m pytest
+
+check: $(VENV)/.dev  ## format, lint, types, imports, fast tests
+	$(RUN)/ruff format --check .
+	$(RUN)/ruff check .
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+	$(RUN)/python -m pytest --ignore=tests/e2e
+
+format: $(VENV)/.dev
+	$(RUN)/ruff format .
+	$(RUN)/ruff check --fix .

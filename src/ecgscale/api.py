@@ -1,0 +1,301 @@
+"""What a person does with ecgscale, in Python as on the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from ecgscale.data.corpus import Corpus, Form
+from ecgscale.data.corpus import ingest as ingest_corpus
+from ecgscale.fitting import fit_file
+from ecgscale.lab import Lab, read_json, write_json
+from ecgscale.reporting import ReportInput
+from ecgscale.reporting.render import render
+from ecgscale.spec import Explained, names, part, part_class
+from ecgscale.study import execute as execution
+from ecgscale.study.bind import Binder
+from ecgscale.study.expand import HANDCRAFTED, Plan, expand
+from ecgscale.study.fits import fit_all
+from ecgscale.study.price import price
+from ecgscale.study.study import Study, StudyError, packaged
+from ecgscale.study.table import build_table
+from ecgscale.study.work import load_evaluation, write_table
+
+KINDS = ("datasets", "backbones", "objectives", "tasks", "laws")
+console = Console(stderr=True, highlight=False)
+
+Bindings = Mapping[str, Path]
+
+
+def run(
+    study: str | Path | Study, lab: Lab | Path | str = "lab", data: Bindings | None = None, changes: Mapping[str, Any] | None = None,
+    workers: int | None = None, device: str = "auto", command: str | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """Do all of a study: ingest, train, evaluate, fit and report.
+
+    Args:
+        study: A study, its file, or the name of a packaged one.
+        lab: Directory of results; what it holds is not done again.
+        data: NAME → folder or file.
+        changes: `{"training.steps": 400}`, replaced in the study before anything is hashed.
+        workers: Processes; one per core when None. Never changes a number.
+        device: "auto", "cpu" or "cuda".
+        command: How this was asked for, for the report.
+
+    Returns:
+        The study's table.
+
+    Raises:
+        Explained: anything the person can mend.
+    """
+    started = time.monotonic()
+    study, lab = _study(study, changes), _lab(lab)
+    binder = Binder(study, lab, data or {})
+    device = _device(device)
+    workers = workers or max(1, (os.cpu_count() or 1) // study.training.threads)
+    with _pool(workers, study.training.threads) as executor:
+        execution.prepare(study, binder, executor, console)
+        plan = expand(study, binder)
+        todo = len(execution.pending(plan, lab))
+        console.print(f"{study.name}: {len(plan.runs)} runs, {todo} to do, {workers} workers on {device}")
+        outcome, failures = execution.execute(plan, lab, workers, device, executor, console)
+        _write_study(plan, lab, failures)
+        frame = build_table(plan, lab, failures)
+        write_table(lab.study(study.name) / "table.parquet", frame)
+        fits = fit_all(frame, plan.floors, lab, study.name, study.resamples, executor)
+    seconds = time.monotonic() - started
+    if outcome.trained or not (lab.study(study.name) / "session.json").exists():
+        write_json(lab.study(study.name) / "session.json", {"seconds": seconds, "workers": workers, "device": device})
+    page = _report(plan, lab, frame, fits, command or f"ecgscale run {study.name}")
+    console.print(f"trained {outcome.trained} runs, measured {outcome.measured} evaluations, {len(failures)} failed, {seconds:.0f} s")
+    for uid, reason in failures.items():
+        console.print(f"failed {uid}: {reason}", style="red", markup=False)
+    console.print(f"report: {page}")
+    return frame
+
+
+def table(study: str | Path | Study, lab: Lab | Path | str = "lab", data: Bindings | None = None) -> pd.DataFrame:
+    """Return a study's table from what the lab holds."""
+    plan, where = _plan(study, lab, data, None)
+    return build_table(plan, where, _failures(plan, where))
+
+
+def fit(
+    study: str | Path | Study, lab: Lab | Path | str = "lab", data: Bindings | None = None, changes: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Fit the laws of a study to what the lab holds; returns the dumps of the fits."""
+    plan, where = _plan(study, lab, data, changes)
+    frame = build_table(plan, where, _failures(plan, where))
+    write_table(where.study(plan.study.name) / "table.parquet", frame)
+    return fit_all(frame, plan.floors, where, plan.study.name, plan.study.resamples, None)
+
+
+def report(
+    study: str | Path | Study, lab: Lab | Path | str = "lab", data: Bindings | None = None, changes: Mapping[str, Any] | None = None,
+    command: str | None = None,
+) -> Path:  # fmt: skip
+    """Write the report of a study from what the lab holds; returns the page."""
+    plan, where = _plan(study, lab, data, changes)
+    frame = build_table(plan, where, _failures(plan, where))
+    fits = fit_all(frame, plan.floors, where, plan.study.name, plan.study.resamples, None)
+    return _report(plan, where, frame, fits, command or f"ecgscale report {plan.study.name}")
+
+
+def show_plan(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any]) -> None:
+    """Print what a study will train, its price on this machine, and what is left out and why."""
+    plan, where = _plan(study, lab, data, changes)
+    prices = price(plan, where)
+    out = Console(highlight=False)
+    out.print(f"[bold]{plan.study.name}[/]: {plan.study.title}")
+    for label, source in plan.sources.items():
+        corpus = source.open()
+        out.print(f"  {label}: {len(corpus.index):,} records, {corpus.index['patient'].nunique():,} patients, unit {corpus.unit}, "
+                  f"from {source.root or 'the simulator'}", markup=False)  # fmt: skip
+    grid = Table("family", "arm", "N asked", "N", "D", "seeds", "steps", "batch", "lr", "FLOP per run", "core-s per run")
+    cells: dict[tuple[Any, ...], list[str]] = {}
+    for key, planned in plan.runs.items():
+        run, name = planned.run, planned.run.objective.part_name() if planned.run.objective else "random weights"
+        cell = (f"{run.backbone.part_name()} {name}", planned.arm, planned.target, run.D, run.recipe.steps, run.recipe.batch, run.recipe.lr)
+        cells.setdefault(cell, []).append(key)
+    for (family, arm, target, D, steps, batch, lr), keys in cells.items():
+        one = prices[keys[0]]
+        grid.add_row(family, arm, f"{target:,}", f"{one.N:,}", f"{D:,}", str(len(keys)), f"{steps:,}", str(batch), f"{lr:.2g}",
+                     f"{one.flop:.2e}", f"{one.seconds:.1f}")  # fmt: skip
+    out.print(grid)
+    todo = {id(p) for p in execution.pending(plan, where)}
+    left = sum(prices[key].seconds for key, p in plan.runs.items() if id(p) in todo)
+    cores = os.cpu_count() or 1
+    out.print(f"{len(plan.runs)} runs, {len(todo)} to do; {sum(p.flop for p in prices.values()):.2e} FLOP of training; about "
+              f"{left / cores / 60:.1f} minutes on {cores} cores; {sum(p.bytes for p in prices.values()) / 1e6:.0f} MB kept")  # fmt: skip
+    for entry in plan.skipped:
+        out.print(f"left out: {entry['what']}: {entry['reason']}", markup=False)
+    for note in _notes(plan.study):
+        out.print(f"note: {note}", markup=False)
+
+
+def show_status(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any]) -> None:
+    """Print what is done, waiting and failed."""
+    plan, where = _plan(study, lab, data, changes)
+    failures = _failures(plan, where)
+    waiting = execution.pending(plan, where)
+    failed = [p for p in waiting if p.run.uid in failures]
+    out = Console(highlight=False)
+    out.print(f"{plan.study.name}: {len(plan.runs) - len(waiting)} done, {len(waiting) - len(failed)} waiting, {len(failed)} failed")
+    measured = sum(load_evaluation(where, HANDCRAFTED, e.spec) is not None for e in plan.handcrafted)
+    out.print(f"hand-crafted baseline: {measured} of {len(plan.handcrafted)} evaluations")
+    for planned in failed:
+        out.print(f"failed {planned.run.uid}: {failures[planned.run.uid]}", markup=False)
+
+
+def show_fits(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any], as_json: bool) -> None:
+    """Print the fits of a study, or of a table of runs (.csv, .parquet)."""
+    is_table = Path(study).suffix in (".csv", ".parquet")
+    dumps = [fit_file(Path(study)).dump()] if is_table else fit(study, lab, data, changes)
+    out = Console(highlight=False)
+    if as_json:
+        print(json.dumps([{k: v for k, v in d.items() if k != "samples"} for d in dumps], indent=1))
+        return
+    grid = Table("law", "family", "on", "status", "verdict", "parameters [95 % interval]")
+    for d in dumps:
+        values = "  ".join(f"{k} {v:.4g}{_interval(d['intervals'].get(k))}" for k, v in d["params"].items())
+        grid.add_row(d.get("law_name", d["law"]["name"]), d.get("family", ""), f"{d.get('eval_corpus', '')} {d.get('task', '')}",
+                     d["status"], d.get("verdict", ""), values)  # fmt: skip
+    out.print(grid)
+
+
+def show_ingest(dataset: str, root: Path, out: Path, rate: float, describe: Path | None) -> None:
+    """Ingest a data set and print what came of it."""
+    table: dict[str, Any] = {}
+    if describe is not None:
+        try:
+            table = tomllib.loads(describe.read_text())
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise StudyError(f"the descriptor {describe} cannot be read: {error}") from None
+        table.pop("dataset", None)
+    corpus = ingest(dataset, root, out, rate, **table)
+    manifest = corpus.manifest
+    print(f"{corpus.path}: {len(corpus.index):,} records of {corpus.index['patient'].nunique():,} patients, {corpus.unit}, "
+          f"{corpus.rate_hz:g} Hz, {manifest['quarantined']} quarantined, digest {corpus.digest}")  # fmt: skip
+
+
+def ingest(dataset: str, root: Path | str, out: Path | str, rate: float = 100.0, **fields: Any) -> Corpus:
+    """Turn a data set into a corpus at `out`.
+
+    Args:
+        dataset: Its name.
+        root: Its folder or file.
+        out: Where the corpus goes; must not exist.
+        rate: Hz.
+        fields: Of the data set's spec.
+
+    Raises:
+        Explained: the data set, its root or `out` is wrong.
+    """
+    spec = part("datasets", {"name": dataset, **fields})
+    if spec.needs_root and not Path(root).exists():
+        raise StudyError(f"{root}: there is no such folder or file")
+    return ingest_corpus(spec, Path(root), Form(rate_hz=rate), Path(out))
+
+
+def show_parts(kind: str | None) -> None:
+    """Print the parts of a kind, or of all kinds."""
+    if kind is not None and kind not in (*KINDS, "studies"):
+        raise StudyError(f'"{kind}" is not a kind of part; choose one of {", ".join((*KINDS, "studies"))}')
+    for each in (kind,) if kind else (*KINDS, "studies"):
+        if kind is None:
+            print(f"{each}:")
+        for name in packaged() if each == "studies" else names(each):
+            title = Study.load(name).title if each == "studies" else getattr(part_class(each, name), "title", "")
+            print(f"  {name:18} {title if isinstance(title, str) else ''}".rstrip() if kind is None else name)
+
+
+def _study(study: str | Path | Study, changes: Mapping[str, Any] | None) -> Study:
+    return study if isinstance(study, Study) else Study.load(study, dict(changes or {}))
+
+
+def _lab(lab: Lab | Path | str) -> Lab:
+    return lab if isinstance(lab, Lab) else Lab(lab)
+
+
+def _plan(
+    study: str | Path | Study, lab: Lab | Path | str, data: Bindings | None, changes: Mapping[str, Any] | None
+) -> tuple[Plan, Lab]:
+    study, lab = _study(study, changes), _lab(lab)
+    binder = Binder(study, lab, data or {})
+    execution.prepare(study, binder, None, console)
+    return expand(study, binder), lab
+
+
+def _device(device: str) -> str:
+    if device not in ("auto", "cpu", "cuda"):
+        raise StudyError(f'--device takes auto, cpu or cuda, found "{device}"')
+    if device == "cuda" and not torch.cuda.is_available():
+        raise StudyError("--device cuda: torch sees no GPU here; use --device cpu")
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def _pool(workers: int, threads: int) -> Iterator[Any]:
+    executor = execution.pool(workers, threads)
+    try:
+        yield executor
+    except BaseException:
+        for process in list((executor._processes or {}).values()):
+            process.terminate()
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise
+    executor.shutdown()
+
+
+def _write_study(plan: Plan, lab: Lab, failures: dict[str, str]) -> None:
+    folder = lab.study(plan.study.name)
+    write_json(folder / "study.json", plan.study.dump())
+    write_json(folder / "runs.json", {key: {"uid": p.run.uid, "role": p.role, "arm": p.arm} for key, p in plan.runs.items()})
+    write_json(folder / "failures.json", failures)
+
+
+def _failures(plan: Plan, lab: Lab) -> dict[str, str]:
+    stored: dict[str, str] | None = read_json(lab.study(plan.study.name) / "failures.json")
+    return stored or {}
+
+
+def _notes(study: Study) -> list[str]:
+    rates = "learning rates: packaged with ecgscale, tuned before on other ECGs" if study.rates == "packaged" else "learning rates: given in the study"
+    return [*study.notes, rates]
+
+
+def _interval(pair: list[float] | None) -> str:
+    return f" [{pair[0]:.3g}, {pair[1]:.3g}]" if pair else ""
+
+
+def _report(plan: Plan, lab: Lab, frame: pd.DataFrame, fits: list[dict[str, Any]], command: str) -> Path:
+    folder = lab.study(plan.study.name)
+    session = read_json(folder / "session.json") or {}
+    report_input = ReportInput(
+        study={"name": plan.study.name, "title": plan.study.title, "description": plan.study.description},
+        command=command,
+        table=frame,
+        fits=fits,
+        corpora=[{**source.open().manifest, "name": label} for label, source in plan.sources.items()],
+        overlaps=plan.overlaps,
+        skipped=plan.skipped,
+        environment={"machine": f"{platform.machine()}, {os.cpu_count()} cores", "torch": torch.__version__,
+                     "threads": plan.study.training.threads, **session},
+        notes=_notes(plan.study),
+    )  # fmt: skip
+    return render(report_input, folder / "report")
+
+
+__all__ = ["Corpus", "Explained", "Lab", "Study", "fit", "ingest", "report", "run", "table"]

@@ -1,0 +1,133 @@
+"""The commands. No logic: each calls one function of the library and prints what it returns."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+
+StudyArg = Annotated[str, typer.Argument(help="A study file (.toml) or the name of a packaged study.")]
+LabOpt = Annotated[Path, typer.Option("--lab", help="Directory of results.")]
+DataOpt = Annotated[Optional[list[str]], typer.Option("--data", metavar="NAME=PATH", help="Bind a data set; repeatable.")]
+SetOpt = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Override a key; enters the hash.")]
+WorkersOpt = Annotated[Optional[int], typer.Option("--workers", min=1, help="Processes; default one per CPU core.")]
+DeviceOpt = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def run(
+    study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None, workers: WorkersOpt = None,
+    device: DeviceOpt = "auto",
+) -> None:  # fmt: skip
+    """Do all of a study: ingest, train, evaluate, fit, report. Skips what is done, resumes what broke."""
+    from ecgscale import api
+
+    api.run(study, lab, _pairs(data), _values(changes), workers, device, command=_command())
+
+
+@app.command()
+def plan(study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None) -> None:
+    """Say what a study will train, what it costs on this machine, and what is left out and why."""
+    from ecgscale import api
+
+    api.show_plan(study, lab, _pairs(data), _values(changes))
+
+
+@app.command()
+def status(study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None) -> None:
+    """Say what is done, waiting and failed."""
+    from ecgscale import api
+
+    api.show_status(study, lab, _pairs(data), _values(changes))
+
+
+@app.command()
+def fit(
+    study: Annotated[str, typer.Argument(help="A study, or a table of runs (.csv, .parquet) with columns N, D and loss.")],
+    lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None, as_json: JsonOpt = False,
+) -> None:  # fmt: skip
+    """Fit the scaling laws of a study's table, or of any table of runs."""
+    from ecgscale import api
+
+    api.show_fits(study, lab, _pairs(data), _values(changes), as_json)
+
+
+@app.command()
+def report(study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None) -> None:
+    """Write the report of a study from what the lab holds."""
+    from ecgscale import api
+
+    typer.echo(api.report(study, lab, _pairs(data), _values(changes), command=_command()))
+
+
+@app.command()
+def ingest(
+    dataset: Annotated[str, typer.Argument(help="A data set `ecgscale list datasets` prints.")],
+    root: Annotated[Path, typer.Argument(help="Its folder or file.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the corpus goes.")],
+    rate: Annotated[float, typer.Option("--rate", help="Sampling rate of the corpus, Hz.")] = 100.0,
+    describe: Annotated[Optional[Path], typer.Option("--describe", help="Descriptor of an `arrays` data set (.toml).")] = None,
+) -> None:
+    """Turn a data set into a corpus: one rate, one unit, leads by name, checked, with its quarantine."""
+    from ecgscale import api
+
+    api.show_ingest(dataset, root, out, rate, describe)
+
+
+@app.command("list")
+def list_(kind: Annotated[Optional[str], typer.Argument(help="datasets, backbones, objectives, tasks, laws or studies.")] = None) -> None:
+    """List the parts that ship with ecgscale."""
+    from ecgscale import api
+
+    api.show_parts(kind)
+
+
+def _command() -> str:
+    return " ".join(["ecgscale", *sys.argv[1:]])
+
+
+def _pairs(options: list[str] | None) -> dict[str, Path]:
+    return {name: Path(value).expanduser() for name, value in _split(options, "--data", "NAME=PATH")}
+
+
+def _values(options: list[str] | None) -> dict[str, Any]:
+    import tomllib
+
+    values: dict[str, Any] = {}
+    for key, text in _split(options, "--set", "KEY=VALUE"):
+        try:
+            values[key] = tomllib.loads(f"x = {text}")["x"]
+        except tomllib.TOMLDecodeError:
+            values[key] = text  # a bare word is a string
+    return values
+
+
+def _split(options: list[str] | None, flag: str, form: str) -> list[tuple[str, str]]:
+    pairs = [option.partition("=") for option in options or []]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise typer.BadParameter(f"{flag} takes {form}, found {name}{equals}{value}")
+    return [(name, value) for name, _, value in pairs]
+
+
+def main() -> None:
+    """Run the command line; an error a person can act on is one sentence and exit status 1."""
+    from ecgscale.spec import Explained
+
+    try:
+        app()
+    except Explained as error:
+        typer.echo(f"ecgscale: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("ecgscale: stopped; what is finished is kept: run the same command again", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""Signals and their index on disk in one form, written once and read by memory map.
+
+A corpus is a folder: `signals-00000.npy` … (int16 [record, lead, time], 1e-3 mV or 1e-3 z-units per count), `index.parquet` (one row
+per record, with beats and labels), `quarantine.parquet` (record, reason), `spec.json` (what it was made from) and `manifest.json`,
+written last: its existence means the corpus is whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ecgscale.data import ingestion
+from ecgscale.data.signal import Form, FormError
+from ecgscale.data.storage import SCALE, CorpusError
+
+if TYPE_CHECKING:
+    from ecgscale.datasets import DatasetSpec
+
+__all__ = ["Corpus", "CorpusError", "Form", "FormError", "check_form", "ingest"]
+
+Rows = Sequence[int] | npt.NDArray[np.integer[Any]]
+
+_HIDDEN = "fingerprint"  # kept out of the index frame: 64 bytes per record that only an overlap check wants
+
+
+def ingest(
+    dataset: DatasetSpec, root: Path | None, form: Form, out: Path, progress: Callable[[int], None] | None = None
+) -> Corpus:
+    """Read every record of a source, bring it to one form and write a corpus.
+
+    The corpus appears at `out` whole or not at all; a bad record goes to quarantine with its reason and stops nothing.
+
+    Args:
+        dataset: The source.
+        root: Its folder, None if it needs none.
+        form: What all signals shall have in common.
+        out: Folder of the corpus; an earlier corpus there is replaced.
+        progress: Called with the number of records read so far.
+
+    Raises:
+        DatasetError: `root` is not this source.
+        FormError: the source cannot be brought to `form`.
+        CorpusError: `out` cannot be written, or no record is usable.
+    """
+    ingestion.run(dataset, root, form, Path(out), progress)
+    return Corpus.open(out)
+
+
+def check_form(dataset: DatasetSpec, root: Path | None, form: Form) -> str:
+    """Return the unit a source would have in `form`, judged by its first readable record.
+
+    Raises:
+        DatasetError: `root` is not this source.
+        FormError: the source cannot be brought to `form`; the sentence names both.
+        CorpusError: no record is readable.
+    """
+    return ingestion.unit_of_first(dataset, root, form)
+
+
+class Corpus:
+    """A corpus on disk. Opening reads the manifest only; signals are read when asked for, row by row."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.form = Form.parse(manifest["form"])
+        self.name: str = manifest["name"]
+        self.unit: str = manifest["unit"]
+        self.digest: str = manifest["digest"]
+        self.leads: tuple[str, ...] = self.form.leads
+        self.rate_hz: float = self.form.rate_hz
+        self.samples: int = self.form.samples
+
+    @classmethod
+    def open(cls, path: Path | str) -> Corpus:
+        """Open a corpus.
+
+        Raises:
+            CorpusError: the folder is no corpus, was written by another version, or a file is missing or cut short.
+        """
+        path = Path(path)
+        try:
+            manifest = json.loads((path / "manifest.json").read_text())
+        except FileNotFoundError:
+            raise CorpusError(f"{path} is no corpus: it has no manifest.json; ingest the data set again") from None
+        except (OSError, ValueError) as error:
+            raise CorpusError(f"{path / 'manifest.json'} cannot be read ({error}); ingest the data set again") from None
+        if manifest.get("format") != ingestion.FORMAT:
+            found = manifest.get("format")
+            raise CorpusError(
+                f"{path} has corpus format {found}, expected {ingestion.FORMAT}; ingest the data set again"
+            )
+        for name, size in manifest["files"].items():
+            file = path / name
+            found = file.stat().st_size if file.is_file() else None
+            if found != size:
+                what = "is missing" if found is None else f"has {found} bytes, expected {size}"
+                raise CorpusError(f"the corpus {path} is torn: {name} {what}; ingest the data set again")
+        return cls(path, manifest)
+
+    def __len__(self) -> int:
+        return int(self.manifest["records"])
+
+    def __repr__(self) -> str:
+        return f"Corpus({self.name}, {len(self)} records, {self.unit}, {self.rate_hz:g} Hz, {self.digest})"
+
+    def __reduce__(self) -> tuple[Callable[[Path], Corpus], tuple[Path]]:
+        return Corpus.open, (self.path,)  # a worker process opens its own memory maps
+
+    @cached_property
+    def index(self) -> pd.DataFrame:
+        """One row per record: record, patient, age, sex, fold, shard, offset, seconds, lead_ok, beats, `label.<name>`."""
+        names = [name for name in pq.read_schema(self.path / "index.parquet").names if name != _HIDDEN]
+        frame = pq.read_table(self.path / "index.parquet", columns=names).to_pandas()
+        frame["fold"] = frame["fold"].astype("Int64")
+        frame["sex"] = frame["sex"].astype(object).where(frame["sex"].notna(), None)
+        return frame
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the labels, without the prefix they have in the index."""
+        return list(self.manifest["labels"])
+
+    @cached_property
+    def quarantine(self) -> pd.DataFrame:
+        """The records that were left out: record, reason."""
+        return pd.read_parquet(self.path / "quarantine.parquet")
+
+    @cached_property
+    def fingerprints(self) -> npt.NDArray[np.int8]:
+        """[record, 64] int8, see data/fingerprint.py."""
+        column = pq.read_table(self.path / "index.parquet", columns=[_HIDDEN])[_HIDDEN].combine_chunks()
+        return np.frombuffer(b"".join(column.to_pylist()), np.int8).reshape(len(self), -1)
+
+    def signals(self, rows: Rows) -> npt.NDArray[np.float32]:
+        """Return [row, lead, time] float32 in `unit`; missing leads and the end of short records are zero."""
+        wanted = np.asarray(rows, dtype=np.int64)
+        shard, offset = self._place[0][wanted], self._place[1][wanted]
+        out = np.empty((len(wanted), len(self.leads), self.samples), np.float32)
+        for number in np.unique(shard):
+            here = np.flatnonzero(shard == number)
+            out[here] = self._shard(int(number))[offset[here]]
+        out *= np.float32(SCALE)
+        return out
+
+    def beats(self, rows: Rows) -> npt.NDArray[np.int32]:
+        """Return [row, beat] int32 sample indices of the beats, padded with -1 to the longest of these rows."""
+        wanted = np.asarray(rows, dtype=np.int64)
+        starts, values = self._beats
+        count = starts[wanted + 1] - starts[wanted]
+        position = np.arange(count.max(initial=0))
+        inside = position[None] < count[:, None]
+        out = np.full(inside.shape, -1, np.int32)
+        out[inside] = values[(starts[wanted][:, None] + position[None])[inside]]
+        return out
+
+    def lead_ok(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Return [row, lead] bool: does the lead carry a signal?"""
+        mask = self.index["lead_ok"].to_numpy()[np.asarray(rows, dtype=np.int64)]
+        return (mask[:, None] >> np.arange(len(self.leads))[None]) & 1 == 1
+
+    def verify(self) -> None:
+        """Read everything once more.
+
+        Raises:
+            CorpusError: the content does not have the digest in the manifest.
+        """
+        found = ingestion.digest_of(self.path, self.manifest)
+        if found != self.digest:
+            raise CorpusError(f"{self.path} was changed: its digest is {found}, expected {self.digest}; ingest again")
+
+    @cached_property
+    def _place(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        table = pq.read_table(self.path / "index.parquet", columns=["shard", "offset"])
+        return tuple(table[name].to_numpy().astype(np.int64) for name in ("shard", "offset"))
+
+    @cached_property
+    def _beats(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+        column = pq.read_table(self.path / "index.parquet", columns=["beats"])["beats"].combine_chunks()
+        if isinstance(column, pa.ChunkedArray):
+            column = column.chunk(0)
+        counts = column.value_lengths().to_numpy()
+        return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]), column.flatten().to_numpy().astype(np.int32)
+
+    @cached_property
+    def _maps(self) -> dict[int, npt.NDArray[np.int16]]:
+        return {}
+
+    def _shard(self, number: int) -> npt.NDArray[np.int16]:
+        if number not in self._maps:
+            self._maps[number] = np.load(self.path / f"signals-{number:05d}.npy", mmap_mode="r")
+        return self._maps[number]

@@ -1,0 +1,37 @@
+"""Frozen features, computed once per checkpoint and corpus and shared by all tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ecgscale.backbones import Backbone
+from ecgscale.data.corpus import Corpus
+from ecgscale.loader import Loader, Rows
+
+BATCH = 128
+
+
+@torch.no_grad()
+def encode(backbone: Backbone, corpus: Corpus, rows: Rows, device: str = "cpu") -> np.ndarray:
+    """Return the pooled features of rows of a corpus [row, width] float32; the backbone is in eval mode.
+
+    Rows are encoded in the order of their number of beats, so that sequences of one batch have nearly one length.
+    """
+    order = np.argsort((corpus.beats(rows) >= 0).sum(1), kind="stable")
+    batches = Loader(corpus, rows[order]).sweep(BATCH)
+    encoded = torch.cat([backbone.encode(batch.to(device)).float().cpu() for batch in batches]).numpy()
+    features = np.empty_like(encoded)
+    features[order] = encoded
+    return features
+
+
+def cached(path: Path, rows: Rows) -> np.ndarray | None:
+    """Return the features stored at `path` if they are complete and of as many rows."""
+    try:
+        features: np.ndarray = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return features if len(features) == len(rows) else None

@@ -1,0 +1,158 @@
+"""Many fits of one law at once: a projected Levenberg-Marquardt-Newton method on all parameters, batched over starts and resamples.
+
+The Huber loss with a small delta is almost least absolute deviations, where Newton steps from afar fail; so every fit begins with a delta of
+the size of its residuals and shrinks it towards the asked one, following the minimum (Madsen & Nielsen 1993, SIAM J. Optim. 3:223).
+Coefficients stay >= 0 and exponents in their search range; a parameter at its limit is frozen while the gradient pushes it outwards, so
+sub-models (E, A or B = 0) are reached exactly.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ecgscale.fitting.problem import Problem, total
+from ecgscale.laws import Array
+
+TOLERANCE = 1e-7  # projected gradient relative to the sum of its absolute contributions
+SHRINK = 0.25  # of delta, each time the wider problem is nearly solved
+
+
+class Polished(NamedTuple):
+    """Packed parameters [fit, parameter], objective [fit], relative projected gradient [fit]."""
+
+    z: Array
+    value: Array
+    gradient: Array
+
+
+class _Model(NamedTuple):
+    gradient: Array  # [fit, parameter]
+    hessian: Array  # [fit, parameter, parameter]
+    major: Array  # [fit, parameter, parameter], positive definite: the IRLS majoriser, the metric of the damping
+    size: Array  # [fit, parameter], what the gradient is compared with
+
+
+def polish(problem: Problem, y: Array, start: Array, weight: Array | None = None, iterations: int = 200) -> Polished:
+    """Minimise the objective from each start.
+
+    Args:
+        problem: The law, its inputs and objective.
+        y: Scaled targets [fit, point].
+        start: Packed parameters [fit, parameter].
+        weight: Weight of each point [fit, point]; 1 if None.
+        iterations: Limit per fit.
+
+    Returns:
+        The minima, with the gradient that is left.
+    """
+    lower, upper = problem.box
+    z = np.clip(start, lower, upper)
+    best, left = problem.value(z, y, weight), np.full(len(z), np.inf)
+    delta = _first_delta(problem, z, y)
+    damp, waited = np.full(len(z), 1e-2), np.zeros(len(z), int)
+    live = np.arange(len(z))
+    for _ in range(iterations):
+        zl, yl, dl = z[live], y[live], delta[live]
+        wl = None if weight is None else weight[live]
+        model, now = _model(problem, zl, yl, wl, dl)
+        frozen = ((zl <= lower) & (model.gradient > 0)) | ((zl >= upper) & (model.gradient < 0)) | (lower == upper)
+        gradient = np.where(frozen, 0.0, model.gradient)
+        left[live] = (np.abs(gradient) / model.size).max(axis=1)
+        step, convex = _step(model, gradient, frozen, damp[live])
+        trial = np.clip(zl + step, lower, upper)
+        after = total(problem.residual(problem.fitted(trial), yl), dl[:, None], wl)
+        better = after < now
+        z[live[better]] = trial[better]
+        damp[live] = np.clip(damp[live] * np.where(better & convex, 0.15, 6), 1e-12, 1e12)
+        waited[live] += 1
+        final = dl <= problem.delta
+        settled = (left[live] < np.where(final, TOLERANCE, 3e-2)) | (damp[live] > 1e9)
+        wider = ~final & (settled | (waited[live] >= 6))
+        delta[live[wider]] = np.maximum(dl[wider] * SHRINK, problem.delta)
+        damp[live[wider]] = np.clip(damp[live[wider]], 1e-6, 1e-1)
+        waited[live[wider]] = 0
+        live = live[~(final & settled)]
+        if not len(live):
+            break
+    final_value = problem.value(z, y, weight)
+    worse = final_value > best  # following a wider delta may have left the basin of a good start
+    z[worse], final_value[worse] = np.clip(start, lower, upper)[worse], best[worse]
+    return Polished(z, final_value, left)
+
+
+def jacobian(problem: Problem, z: Array) -> tuple[Array, Array]:
+    """Return d fitted / d z [fit, parameter, point] and the fitted values [fit, point], both scaled."""
+    m = len(problem.law.linear)
+    terms = problem.terms(z[:, m:]).value
+    jac = np.zeros((len(z), z.shape[1], terms.shape[-1]))
+    jac[:, :m] = terms
+    for (j, k), slope in problem.slopes(z[:, m:]).items():
+        jac[:, m + k] += z[:, j, None] * terms[:, j] * slope
+    return jac, np.maximum((z[:, None, :m] @ terms)[:, 0], 1e-300)
+
+
+def _model(problem: Problem, z: Array, y: Array, weight: Array | None, delta: Array) -> tuple[_Model, Array]:
+    jac, fitted = jacobian(problem, z)
+    residual = problem.residual(fitted, y)
+    band = delta[:, None]
+    size = np.abs(residual)
+    pull, bend, major = np.clip(residual, -band, band), (size <= band) * 1.0, 1 / np.maximum(1, size / band)
+    if weight is not None:
+        pull, bend, major = pull * weight, bend * weight, major * weight
+    curved = _curvature(problem, z, jac, pull / fitted if problem.log else pull)
+    if problem.log:
+        jac /= fitted[:, None]
+        bend = bend - pull
+    turned = jac.transpose(0, 2, 1)
+    metric = (jac * major[:, None]) @ turned
+    diagonal = np.einsum("bqq->bq", metric)
+    diagonal += 1e-9 * diagonal.max(axis=1, keepdims=True) + 1e-300
+    hessian = (jac * bend[:, None]) @ turned + curved
+    gradient = (jac @ pull[..., None])[..., 0]
+    np.abs(jac, out=jac)
+    scale = (jac @ (np.abs(pull) + 1e-12)[..., None])[..., 0] + 1e-300
+    return _Model(gradient, hessian, metric, scale), total(residual, band, weight)
+
+
+def _curvature(problem: Problem, z: Array, jac: Array, push: Array) -> Array:
+    """Return sum_i push_i d2 fitted_i / dz dz [fit, parameter, parameter], exact where log terms are linear in the exponents."""
+    m = len(problem.law.linear)
+    slopes = problem.slopes(z[:, m:])
+    curved = np.zeros((len(z), z.shape[1], z.shape[1]))
+    for (j, k), slope in slopes.items():
+        pushed = push * jac[:, j] * slope  # the first rows of the Jacobian are the terms
+        mixed = pushed.sum(axis=-1)
+        curved[:, j, m + k] += mixed
+        curved[:, m + k, j] += mixed
+        for other in range(z.shape[1] - m):
+            if (j, other) in slopes:
+                curved[:, m + k, m + other] += z[:, j] * (pushed * slopes[j, other]).sum(axis=-1)
+    return curved
+
+
+def _step(model: _Model, gradient: Array, frozen: np.ndarray, damp: Array) -> tuple[Array, np.ndarray]:
+    """Return the damped Newton step, or the IRLS step where the damped Hessian is not convex along it, and which it was."""
+    free = ~frozen
+    both = free[:, :, None] & free[:, None, :]
+    unit = np.eye(free.shape[1]) * frozen[:, :, None]
+    major = model.major * both + unit
+    step = _solve(model.hessian * both + damp[:, None, None] * major + unit, -gradient)
+    uphill = ~((step * gradient).sum(axis=1) <= 0)
+    if uphill.any():
+        step[uphill] = _solve(major[uphill], -gradient[uphill]) / (1 + damp[uphill, None])
+    return np.clip(step, -2.0, 2.0), ~uphill
+
+
+def _solve(matrix: Array, right: Array) -> Array:
+    try:
+        return np.asarray(np.linalg.solve(matrix, right[..., None])[..., 0])
+    except np.linalg.LinAlgError:  # one exactly singular matrix fails the batch
+        return np.asarray((np.linalg.pinv(matrix) @ right[..., None])[..., 0])
+
+
+def _first_delta(problem: Problem, z: Array, y: Array) -> Array:
+    if not np.isfinite(problem.delta):
+        return np.full(len(z), np.inf)
+    return np.maximum(np.median(np.abs(problem.residual(problem.fitted(z), y)), axis=1), problem.delta)

@@ -1,0 +1,123 @@
+"""What is minimised: a law, its points and an objective, in variables of order one whatever the units of N, D and L.
+
+Each term of the basis is divided by its geometric mean over the points (for a power law: N and D divided by theirs) and losses by their
+mean, so the packed parameters z = [coefficients, exponents] are well scaled. The residual is r = log F(z) - log y, or F(z) - y for "ls",
+and the objective sum_i w_i * huber(r_i).
+
+Source: Huber 1964; Hoffmann et al. 2022 (Huber, delta = 1e-3, on log L); the sum, not the mean, as Besiroglu et al. 2024, arXiv:2404.10102.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from ecgscale.laws import Array, Law
+
+Objective = Literal["huber_log", "ls_log", "ls"]
+DELTA = 1e-3  # nats of log loss; Hoffmann et al. 2022
+
+
+class Terms(NamedTuple):
+    """The scaled basis [..., term, point] and the geometric mean that scaled it [..., term]."""
+
+    value: Array
+    mean: Array
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A law, its inputs {column: [point]} and targets [point], the objective, and the floor if it is known."""
+
+    law: Law
+    x: dict[str, Array]
+    y: Array
+    objective: Objective = "huber_log"
+    floor: float | None = None
+
+    @property
+    def log(self) -> bool:
+        """Whether residuals are taken on log L."""
+        return self.objective != "ls"
+
+    @property
+    def delta(self) -> float:
+        """Where the Huber loss turns from square to straight."""
+        return DELTA if self.objective == "huber_log" else np.inf
+
+    @cached_property
+    def scale(self) -> float:
+        """The unit of the scaled losses."""
+        return float(np.mean(np.abs(self.y))) or 1.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The order of the packed parameters."""
+        return (*self.law.linear, *self.law.nonlinear)
+
+    @cached_property
+    def held(self) -> int | None:
+        """The index of the term whose coefficient is known."""
+        return None if self.floor is None or self.law.floor is None else self.law.linear.index(self.law.floor)
+
+    @cached_property
+    def box(self) -> tuple[Array, Array]:
+        """Lower and upper limits [parameter]; equal where a coefficient is held."""
+        lower = np.array([0.0] * len(self.law.linear) + [self.law.bounds[n][0] for n in self.law.nonlinear])
+        upper = np.array([np.inf] * len(self.law.linear) + [self.law.bounds[n][1] for n in self.law.nonlinear])
+        if self.held is not None and self.floor is not None:
+            lower[self.held] = upper[self.held] = self.floor / self.scale
+        return lower, upper
+
+    def terms(self, theta: Array) -> Terms:
+        """Return the scaled basis for exponents [..., exponent]."""
+        log = np.log(np.moveaxis(self.law.basis(self.x, **self._named(theta)), -1, -2), order="C")
+        mean = log.mean(axis=-1)
+        log -= mean[..., None]
+        return Terms(np.exp(log, out=log), np.exp(mean))
+
+    def slopes(self, theta: Array) -> dict[tuple[int, int], Array]:
+        """Return {(term, exponent): d log(scaled term) / d exponent [... or none, point]}, those that are not 0."""
+        slopes = self.law.log_slopes(self.x, **self._named(theta))
+        slopes = slopes - slopes.mean(axis=-3, keepdims=True)
+        terms, exponents = slopes.shape[-2:]
+        each = {(j, k): slopes[..., j, k] for j in range(terms) for k in range(exponents)}
+        return {pair: np.ascontiguousarray(slope) for pair, slope in each.items() if slope.any()}
+
+    def fitted(self, z: Array) -> Array:
+        """Return the scaled values [..., point] at packed parameters [..., parameter]."""
+        m = len(self.law.linear)
+        return np.asarray((z[..., None, :m] @ self.terms(z[..., m:]).value)[..., 0, :])
+
+    def residual(self, fitted: Array, y: Array) -> Array:
+        """Return the residuals for scaled fitted values and scaled targets."""
+        return np.log(np.maximum(fitted, 1e-300)) - np.log(y) if self.log else fitted - y
+
+    def value(self, z: Array, y: Array, weight: Array | None = None) -> Array:
+        """Return the objective [...] at packed parameters [..., parameter] for scaled targets [..., point]."""
+        return total(self.residual(self.fitted(z), y), self.delta, weight)
+
+    def unpack(self, z: Array) -> dict[str, Array]:
+        """Return the parameters in raw units, each [...], for packed ones [..., parameter]."""
+        m = len(self.law.linear)
+        raw = z.copy()
+        raw[..., :m] = z[..., :m] * self.scale / self.terms(z[..., m:]).mean
+        return {name: raw[..., i] for i, name in enumerate(self.names)}
+
+    def without(self, keep: np.ndarray) -> Problem:
+        """Return the same problem on the points where `keep` is true."""
+        return Problem(self.law, {k: v[keep] for k, v in self.x.items()}, self.y[keep], self.objective, self.floor)
+
+    def _named(self, theta: Array) -> dict[str, Array]:
+        return {name: theta[..., i] for i, name in enumerate(self.law.nonlinear)}
+
+
+def total(residual: Array, delta: Array | float, weight: Array | None = None) -> Array:
+    """Return the sum over points [...] of the Huber loss, delta**2 / 2 at |r| = delta; plain least squares for delta = inf."""
+    size = np.abs(residual)
+    inner = np.minimum(size, delta)
+    loss = inner * (size - 0.5 * inner)
+    return np.asarray((loss if weight is None else loss * weight).sum(axis=-1))

@@ -1,0 +1,79 @@
+"""From rows of a corpus to batches. A training batch is a function of (seed, step): resuming is knowing the step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ecgscale import rng
+from ecgscale.batch import Batch
+from ecgscale.data.corpus import Corpus
+
+Rows = npt.NDArray[np.int64]
+
+
+class Loader:
+    """Batches of chosen rows of a corpus.
+
+    Args:
+        corpus: Where the signals are.
+        rows: Rows of the corpus, in their order.
+        labels: Names of the label columns a batch carries (without the prefix `label.`).
+        codes: [record, lead, beat] code-book ids for the whole corpus, padded with -1, or None.
+
+    Raises:
+        ValueError: the corpus lacks a label.
+    """
+
+    def __init__(self, corpus: Corpus, rows: Rows, labels: tuple[str, ...] = (), codes: np.ndarray | None = None) -> None:
+        self.corpus, self.rows, self.codes = corpus, np.asarray(rows, np.int64), codes
+        missing = [name for name in labels if f"label.{name}" not in corpus.index]
+        if missing:
+            raise ValueError(f"the corpus {corpus.path} has no label {', '.join(missing)}")
+        columns = [f"label.{name}" for name in labels]
+        self._labels = corpus.index[columns].to_numpy(np.float32).reshape(len(corpus.index), len(columns))
+        self._patients = corpus.index["patient"].factorize()[0].astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, rows: Rows) -> Batch:
+        """Return the batch of these rows of the corpus."""
+        labels = self._labels[rows]
+        known = ~np.isnan(labels)
+        return Batch(
+            signal=torch.from_numpy(self.corpus.signals(rows)),
+            lead_ok=torch.from_numpy(self.corpus.lead_ok(rows)),
+            beats=torch.from_numpy(self.corpus.beats(rows)),
+            record=torch.from_numpy(rows.copy()),
+            patient=torch.from_numpy(self._patients[rows]),
+            rate_hz=self.corpus.rate_hz,
+            labels=torch.from_numpy(np.where(known, labels, 0).astype(np.float32)),
+            labels_ok=torch.from_numpy(known),
+            codes=None if self.codes is None else torch.from_numpy(self.codes[rows].astype(np.int64)),
+        )
+
+    def step(self, seed: int, step: int, size: int) -> Batch:
+        """Return batch number `step` of an endless stream of reshuffled epochs."""
+        return self.take(self.rows[positions(len(self.rows), seed, step, size)])
+
+    def sweep(self, size: int) -> Iterator[Batch]:
+        """Yield all rows once, in order."""
+        for start in range(0, len(self.rows), size):
+            yield self.take(self.rows[start : start + size])
+
+
+def positions(n: int, seed: int, step: int, size: int) -> Rows:
+    """Return which of `n` records make up batch `step` of `size`: consecutive places in a stream of permutations.
+
+    Raises:
+        ValueError: there is no record.
+    """
+    if n < 1:
+        raise ValueError("a batch needs at least one record")
+    place = np.arange(step * size, (step + 1) * size)
+    epochs = {int(e): rng.generator(seed, "epoch", int(e)).permutation(n) for e in np.unique(place // n)}
+    return np.array([epochs[int(p // n)][p % n] for p in place], np.int64)

@@ -1,0 +1,296 @@
+"""Which figures a report has: from the prepared table and the fits to titled, captioned figures with their data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ecgscale.reporting import ReportInput, curves, figures
+from ecgscale.reporting.findings import comparable, contestants, origin, paired_rows
+from ecgscale.reporting.rows import PANEL, families, floor, largest, losses, panel_title, pretext
+from ecgscale.reporting.style import count, missing
+
+_AXES = {"N": ("parameters N", "D", "records"), "D": ("pre-training records D", "N", "parameters")}
+_METRIC = {"loss": "loss (nats)", "auroc": "AUROC", "auprc": "AUPRC"}
+_KEEP = ["study", "run", "seed", "kind", "family", "N", "D", "C", "split", "part", "metric", *PANEL]
+_LINES = ["panel", "kind", "label", "value", *PANEL, "run"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the page, with the frame it drew."""
+
+    id: str
+    section: str
+    title: str
+    caption: str
+    alt: str
+    svg: str
+    frame: pd.DataFrame
+
+
+def stamp(report: ReportInput) -> str:
+    """Return what every picture of this report must carry: "simulated ECG", or nothing for real ECGs."""
+    kind = origin(report.corpora)
+    return f"{kind} ECG" if "simulated" in kind else ""
+
+
+def gallery(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
+    """Return every figure that the table and the fits can fill, in the order of the page."""
+    made: list[Figure] = []
+    made += _standing(report, table)
+    for split in ("id", "ood"):
+        for axis in ("N", "D"):
+            made += _scaling(report, table, losses(table, split), split, axis)
+    for axis in ("N", "D"):
+        made += _pretext(report, table, axis)
+    made += _transfer(report, table)
+    made += _exponents(report)
+    made += _paired(report, table)
+    return made
+
+
+def _finish(report: ReportInput, section: str, name: str, title: str, caption: str, alt: str, drawn: figures.Drawn) -> Figure:
+    mark = stamp(report)
+    said = f"{mark[0].upper()}{mark[1:]}: not a clinical result. " if mark else ""
+    return Figure(name, section, title, said + caption, f"{title}{f' ({mark})' if mark else ''}. {alt}", drawn.svg, drawn.frame)
+
+
+def _chunks(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    panels = list(dict.fromkeys(frame["panel"]))
+    most = figures.MOST_PANELS
+    parts = [panels[i : i + most] for i in range(0, len(panels), most)]
+    names = [f"-{i + 1}" if len(parts) > 1 else "" for i in range(len(parts))]
+    return [(name, frame[frame["panel"].isin(part)]) for name, part in zip(names, parts, strict=True)]
+
+
+def _scaling(report: ReportInput, table: pd.DataFrame, rows: pd.DataFrame, split: str, axis: str) -> list[Figure]:
+    points = _points(rows[rows["kind"] == "grid"], axis)
+    if points["x"].nunique() < 2:
+        return []
+    fitted = _fitted(report, points, axis)
+    lines = pd.concat([_floors(report, points), _baselines(rows, points)], ignore_index=True)
+    label, other, unit = _AXES[axis]
+    where = "in distribution" if split == "id" else "out of distribution"
+    out = []
+    for suffix, here in _chunks(points):
+        drawn = figures.curves(
+            here,
+            fitted[fitted["panel"].isin(here["panel"])],
+            lines[lines["panel"].isin(here["panel"])],
+            salt=f"{split}-loss-vs-{axis}{suffix}",
+            stamp=stamp(report),
+            x_label=label,
+            y_label="probe loss (nats)",
+            order=families(table),
+        )
+        top = "; ".join(f"{f.replace('-', ' · ', 1)} {count(v)}" for f, v in here.groupby("family")[other].max().items())
+        caption = (
+            f"Loss of a probe on frozen features, {where}, against {label}. Full marks and curves: each family's largest {other} "
+            f"({top} {unit}); faint marks: smaller {other}. Bars: 95 % intervals of the measurement. Every mark is one row of the table."
+        )
+        alt = f"{here['panel'].nunique()} panels, one per task and corpus; {len(here)} measured losses of {here['family'].nunique()} families."
+        title = f"Loss against {axis}, {where}" + (f" (part {suffix[1:]})" if suffix else "")
+        out.append(_finish(report, "scaling", f"{split}-loss-vs-{axis}{suffix}", title, caption, alt, drawn))
+    return out
+
+
+def _pretext(report: ReportInput, table: pd.DataFrame, axis: str) -> list[Figure]:
+    rows = pretext(table)
+    points = _points(rows, axis)
+    if points["x"].nunique() < 2:
+        return []
+    points["panel"] = [f"{r['objective']}\nown objective, {r['eval_corpus']}" for _, r in rows.iterrows()]
+    none = pd.DataFrame(columns=_LINES)
+    label, other, _ = _AXES[axis]
+    out = []
+    for suffix, here in _chunks(points):
+        name = f"pretext-vs-{axis}{suffix}"
+        drawn = figures.curves(
+            *(here, _fitted(report, here, axis), none),
+            salt=name,
+            stamp=stamp(report),
+            x_label=label,
+            y_label="pretext loss",
+            order=families(table),
+        )
+        caption = (
+            f"Held-out loss of the own objective against {label}. Comparable within a panel only: each objective has its own scale. "
+            f"Full marks: largest {other}; faint marks: smaller {other}."
+        )
+        alt = f"{here['panel'].nunique()} panels, one per objective; {len(here)} measured losses."
+        out.append(_finish(report, "pretext", name, f"Pretext loss against {axis}", caption, alt, drawn))
+    return out
+
+
+def _points(rows: pd.DataFrame, axis: str) -> pd.DataFrame:
+    other = _AXES[axis][1]
+    points = rows.reset_index(drop=True)
+    protocols = points["protocol"].nunique()
+    panel = [panel_title(r, protocols) for _, r in points.iterrows()]
+    top = points.groupby("family")[other].transform("max")
+    frame = points[["value", "lo", "hi", *_KEEP]].assign(panel=panel, x=points[axis], full=(points[other] == top).astype(bool))
+    frame = frame[frame["x"] > 0]
+    return frame.sort_values([*PANEL, "family", "x"], kind="stable").reset_index(drop=True)
+
+
+def _fitted(report: ReportInput, points: pd.DataFrame, axis: str, x_of: Callable[[pd.DataFrame], pd.Series] | None = None) -> pd.DataFrame:
+    out = []
+    other = {"N": "D", "D": "N"}.get(axis)
+    for (panel, family), here in points.groupby(["panel", "family"], sort=True):
+        where = {name: str(here[name].iloc[0]) for name in PANEL}
+        fit = curves.choose(report.fits, axis, family=family, **where)
+        full = here[here["full"].astype(bool)]
+        low, high = full["x"].min(), full["x"].max()
+        if fit is None or not low < high:
+            continue
+        held = {other: float(full[other].max())} if other else {}
+        line = curves.curve(fit, axis, np.geomspace(low, high, 40), held)
+        params = fit.get("params") or {}
+        fitted_floor = params.get("E", params.get("E_ood"))
+        extra = {"panel": panel, "family": family, "told": curves.told(fit), "law": curves.law_name(fit), **where, **held}
+        out.append(line.assign(**extra, E=np.nan if fitted_floor is None else float(fitted_floor)))
+    columns = ["panel", "family", "x", "value", "lo", "hi", "told", "E", "law", *PANEL]
+    return pd.concat(out, ignore_index=True) if out else pd.DataFrame(columns=columns)
+
+
+def _floors(report: ReportInput, points: pd.DataFrame) -> pd.DataFrame:
+    out = []
+    for row in points.drop_duplicates("panel").to_dict("records"):
+        known = floor(report.corpora, row["eval_corpus"], row["task"])
+        if known is not None:
+            same = {name: row[name] for name in PANEL}
+            out.append({"panel": row["panel"], "kind": "floor", "label": "known floor", "value": known, **same, "run": None})
+    return pd.DataFrame(out, columns=_LINES)
+
+
+def _baselines(rows: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
+    panels = {tuple(r[n] for n in PANEL): r["panel"] for r in points.drop_duplicates("panel").to_dict("records")}
+    out = []
+    for row in largest(rows)[lambda f: f["kind"].isin(["random", "handcrafted"])].to_dict("records"):
+        where = tuple(row[n] for n in PANEL)
+        if where in panels:
+            record = {"panel": panels[where], "kind": row["kind"], "label": row["backbone"], "value": row["value"]}
+            out.append({**record, **dict(zip(PANEL, where, strict=True)), "run": row["run"]})
+    return pd.DataFrame(out, columns=_LINES)
+
+
+def _transfer(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
+    grid = losses(table, "id")[lambda f: f["kind"] == "grid"]
+    ood = losses(table, "ood")[lambda f: f["kind"] == "grid"]
+    if grid.empty or ood.empty:
+        return []
+    common = grid.groupby(PANEL)["run"].nunique().sort_index()
+    corpus, task, protocol = common.idxmax()
+    source = grid[(grid["eval_corpus"] == corpus) & (grid["task"] == task) & (grid["protocol"] == protocol)]
+    points = _points(ood, "N").drop(columns="x").merge(source[["run", "value"]].rename(columns={"value": "x"}), on="run")
+    points = points.assign(full=True, x_task=task, x_eval_corpus=corpus)
+    if points.empty or points["x"].nunique() < 2:
+        return []
+    fitted = _fitted(report, points, "loss").assign(E=np.nan)
+    lines = _floors(report, points)
+    out = []
+    for suffix, here in _chunks(points):
+        name = f"loss-to-loss{suffix}"
+        drawn = figures.curves(
+            here,
+            fitted[fitted["panel"].isin(here["panel"])],
+            lines[lines["panel"].isin(here["panel"])],
+            salt=name,
+            stamp=stamp(report),
+            x_label=f"in-distribution probe loss (nats), {task}",
+            y_label="loss out of distribution (nats)",
+            order=families(table),
+            shared_x=False,
+        )
+        caption = (
+            f"Every mark is one run: its probe loss on {task} ({corpus}), the common axis of all families, and its probe loss out of "
+            "distribution. A lower line transfers better at equal in-distribution loss. Bars: 95 % interval of the vertical value."
+        )
+        alt = f"{here['panel'].nunique()} panels, one per out-of-distribution task; {here['run'].nunique()} runs."
+        out.append(_finish(report, "transfer", name, "Loss to loss: in distribution to out of distribution", caption, alt, drawn))
+    return out
+
+
+def _exponents(report: ReportInput) -> list[Figure]:
+    names = {"alpha": "alpha: steepness in N (or the law's input)", "beta": "beta: steepness in D", "kappa": "kappa: loss to loss"}
+    out = []
+    for fit in report.fits:
+        for name in names:
+            value = (fit.get("params") or {}).get(name)
+            if missing(value):
+                continue
+            lo, hi = (fit.get("intervals") or {}).get(name) or (None, None)
+            law, axis = curves.law_name(fit), fit.get("axis")
+            shown = f"alpha, {law} in {axis}" if law == "power" else f"{name}, {law}"
+            same = {"row": f"{fit.get('task')} · {fit.get('eval_corpus')}", "family": str(fit.get("family")), "kind": "grid"}
+            where = {k: fit.get(k) for k in (*PANEL, "status", "verdict")}
+            found = {"value": float(value), "lo": np.nan if lo is None else lo, "hi": np.nan if hi is None else hi}
+            out.append({"panel": shown, **same, **found, "told": curves.told(fit), "law": law, "parameter": name, **where})
+    if not out:
+        return []
+    frame = pd.DataFrame(out).sort_values(["panel", "row", "family"], kind="stable")
+    frame = frame.drop_duplicates(["panel", "row", "family", "protocol"])
+    made = []
+    for i, (suffix, here) in enumerate(_rows_chunks(frame)):
+        labels = {panel: panel.split(",")[0] for panel in here["panel"].unique()}
+        drawn = figures.forest(here, salt=f"exponents{suffix}", stamp=stamp(report), x_labels=labels)
+        caption = "Fitted exponents with 95 % bootstrap intervals over runs. Hollow, pale: the fit cannot tell; read nothing into it."
+        title = "Exponents" + (f" (part {i + 1})" if suffix else "")
+        alt = f"{len(here)} exponents of {here['family'].nunique()} families, {int((~here['told']).sum())} of them cannot tell."
+        made.append(_finish(report, "exponents", f"exponents{suffix}", title, caption, alt, drawn))
+    return made
+
+
+def _rows_chunks(frame: pd.DataFrame, most: int = 16) -> list[tuple[str, pd.DataFrame]]:
+    rows = list(dict.fromkeys(frame["row"]))
+    parts = [rows[i : i + most] for i in range(0, len(rows), most)]
+    return [(f"-{i + 1}" if len(parts) > 1 else "", frame[frame["row"].isin(part)]) for i, part in enumerate(parts)]
+
+
+def _standing(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
+    rows = comparable(table)
+    rows = rows[rows["metric"].isin(list(_METRIC))]
+    if not (rows["kind"] == "grid").any():
+        return []
+    family = rows["family"].where(rows["kind"] == "grid", contestants(rows))
+    frame = rows[["value", "lo", "hi", *[k for k in _KEEP if k != "family"]]].assign(
+        panel=rows["metric"].map(_METRIC), row=_row_names(rows), family=family, told=True
+    )
+    order = {name: i for i, name in enumerate(_METRIC.values())}
+    frame = frame.sort_values(["panel", "row"], key=lambda c: c.map(order) if c.name == "panel" else c, kind="stable")
+    made = []
+    for i, (suffix, here) in enumerate(_rows_chunks(frame)):
+        labels = {"loss (nats)": "lower is better", "AUROC": "higher is better", "AUPRC": "higher is better"}
+        drawn = figures.forest(here, salt=f"standing{suffix}", stamp=stamp(report), x_labels=labels)
+        caption = "Every family at its largest N and D (lowest seed) beside the baselines, out of distribution. Bars: 95 % intervals over patients."
+        title = "Where each family stands" + (f" (part {i + 1})" if suffix else "")
+        alt = f"{here['row'].nunique()} tasks, {here['family'].nunique()} contestants; the numbers stand in the tables below."
+        made.append(_finish(report, "standing", f"standing{suffix}", title, caption, alt, drawn))
+    return made
+
+
+def _row_names(rows: pd.DataFrame) -> list[str]:
+    several = rows["protocol"].nunique() > 1
+    return [f"{r['task']} · {r['eval_corpus']}" + (f" · {r['protocol']}" if several else "") for _, r in rows.iterrows()]
+
+
+def _paired(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
+    rows = paired_rows(table)
+    if rows.empty:
+        return []
+    names = {"id": "in distribution", "ood": "out of distribution"}
+    frame = rows[["value", "lo", "hi", *_KEEP]].assign(panel=rows["split"].map(names), row=_row_names(rows), told=True)
+    frame = frame.sort_values(["split", "row"], kind="stable").assign(panel="loss minus random weights")
+    made = []
+    for i, (suffix, here) in enumerate(_rows_chunks(frame)):
+        labels = {"loss minus random weights": "nats; left of zero: pre-training helped"}
+        drawn = figures.forest(here, salt=f"paired{suffix}", stamp=stamp(report), x_labels=labels, zero=True)
+        caption = "Probe loss minus that of random weights of the same size on the same records; 95 % paired patient bootstrap."
+        title = "What pre-training adds" + (f" (part {i + 1})" if suffix else "")
+        alt = f"{len(here)} paired differences of {here['family'].nunique()} families."
+        made.append(_finish(report, "paired", f"paired{suffix}", title, caption, alt, drawn))
+    return made

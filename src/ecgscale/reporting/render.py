@@ -1,0 +1,185 @@
+"""One self-contained page and its machine-readable twin, from one `ReportInput`."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from ecgscale.reporting import ReportError, ReportInput, findings, style, tables
+from ecgscale.reporting.gallery import Figure, gallery, stamp
+from ecgscale.reporting.rows import failed, families, prepare, title
+from ecgscale.reporting.tables import Table
+
+SCHEMA = "ecgscale.report/1"
+_METRICS = ("loss", "auroc", "auprc")
+_RULES = (
+    "Families are compared at one cell each, chosen without looking at a result: the largest N, then the largest D, then the lowest seed.",
+    "Out of distribution means another corpus, or a label that pre-training did not supervise. Test parts and out-of-distribution tasks choose nothing.",
+    "Losses are means over labels, in nats, on held-out patients; the checkpoint is the one of lowest validation loss (the last, where an "
+    "objective's loss is not comparable between runs).",
+    "A family wins a task when its 95 % interval lies apart from that of every other family. Overlapping intervals are written as “cannot tell”; "
+    "this errs on the side of silence, because all families meet the same patients.",
+    "A pretext loss is comparable within its objective only. Families meet on the probe loss on the source labels in distribution.",
+    "Laws are fitted to the grid only (no tuning runs, no baselines), with bootstrap intervals over runs; every fit has a status and a verdict, "
+    "and curves are drawn over the measured range, never beyond it.",
+    "Compute is measured training FLOP, not 6ND. N counts the encoder that is kept; D counts unique records.",
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report before it is written: what both the page and its twin are made from."""
+
+    report: ReportInput
+    table: pd.DataFrame
+    findings: list[str]
+    figures: list[Figure]
+    tables: list[Table]
+
+
+def render(report: ReportInput, out: Path) -> Path:
+    """Write `out/index.html`, `out/report.json` and the figures as files, `out/figures/<id>.svg`.
+
+    Args:
+        report: What to report; the same input gives the same bytes.
+        out: Folder, made if it does not exist.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ReportError: the table is empty or lacks a column, or the folder cannot be written.
+    """
+    page = compose(report)
+    twin, text = json_twin(page), html(page)
+    try:
+        (out / "figures").mkdir(parents=True, exist_ok=True)
+        for old in (out / "figures").glob("*.svg"):
+            old.unlink()
+        for figure in page.figures:
+            (out / "figures" / f"{figure.id}.svg").write_text(figure.svg + "\n", encoding="utf-8")
+        (out / "report.json").write_text(json.dumps(twin, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        (out / "index.html").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ReportError(f"cannot write the report to {out}: {error.strerror or error}") from None
+    return out / "index.html"
+
+
+def compose(report: ReportInput) -> Page:
+    """Return the findings, figures and tables of a report.
+
+    Raises:
+        ReportError: the table is empty or lacks a column.
+    """
+    table = prepare(report)
+    rows = findings.comparable(table)
+    made = [tables.grid(table)]
+    metrics = [m for m in _METRICS if m in set(rows["metric"])]
+    metrics += sorted(set(rows["metric"]) - {*metrics, tables.PAIRED})
+    made += [tables.winners(findings.standings(table, m), m) for m in metrics[:2]]
+    made += [tables.results(rows, m) for m in metrics]
+    made += [tables.paired(findings.paired_rows(table)), tables.exponents(report.fits, report.corpora)]
+    made += [tables.corpora(report.corpora), tables.prevalence(report.corpora), tables.quarantine(report.corpora)]
+    made += [tables.overlaps(report.overlaps), tables.failures(failed(table)), tables.left_out(report.skipped)]
+    return Page(report, table, findings.sentences(report, table), gallery(report, table), [t for t in made if t.rows])
+
+
+def html(page: Page) -> str:
+    """Return the page as one HTML text that loads nothing from anywhere."""
+    templates = files("ecgscale.reporting") / "templates"
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.globals |= {"themed": _themed, "csv": _csv, "style": style, "title": title}
+    template = environment.from_string((templates / "report.html.j2").read_text(encoding="utf-8"))
+    return template.render(
+        page=page,
+        report=page.report,
+        origin=findings.origin(page.report.corpora),
+        stamp=stamp(page.report),
+        tables={t.id: t for t in page.tables},
+        rules=_RULES,
+        css=Markup((templates / "report.css").read_text(encoding="utf-8") + _palette()),
+        js=Markup((templates / "report.js").read_text(encoding="utf-8")),
+    )
+
+
+def json_twin(page: Page) -> dict[str, Any]:
+    """Return the report as JSON data; `report.schema.json` describes it."""
+    report = page.report
+    looks = style.marks(families(page.table))
+    twin = {
+        "schema": SCHEMA,
+        "study": report.study,
+        "command": report.command,
+        "origin": findings.origin(report.corpora),
+        "simulated": bool(stamp(report)),
+        "findings": page.findings,
+        "families": [{"name": f, "colour": m.colour, "marker": m.marker} for f, m in looks.items()],
+        "figures": [_figure_twin(f, report.command) for f in page.figures],
+        "tables": [_table_twin(t, report.command) for t in page.tables],
+        "overlaps": report.overlaps,
+        "skipped": report.skipped,
+        "environment": report.environment,
+        "notes": report.notes,
+    }
+    plain: dict[str, Any] = _plain(twin)
+    return plain
+
+
+def _figure_twin(figure: Figure, command: str) -> dict[str, Any]:
+    records = figure.frame.to_dict("records")
+    frame = {"columns": list(figure.frame.columns), "records": records}
+    return {"id": figure.id, "title": figure.title, "caption": figure.caption, "alt": figure.alt, "command": command, "frame": frame}
+
+
+def _table_twin(table: Table, command: str) -> dict[str, Any]:
+    frame = {"columns": list(dict.fromkeys(k for r in table.records for k in r)), "records": table.records}
+    return {"id": table.id, "title": table.title, "caption": table.caption, "command": command, "head": list(table.head), "frame": frame}
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy and pandas values into JSON data; what is not a number becomes null."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray, pd.Series)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    return None if value is None or value is pd.NA or value is pd.NaT else str(value)
+
+
+def _themed(figure: Figure) -> Markup:
+    """Return the SVG for the page: colours follow the page's theme, the picture has a name for screen readers."""
+    names = style.css_names()
+    svg = re.sub("#[0-9a-f]{6}", lambda m: f"var(--{names[m[0]]})" if m[0] in names else m[0], figure.svg)
+    label = Markup.escape(figure.alt)
+    width = float(re.search(r'width="([\d.]+)pt"', svg)[1])  # type: ignore[index]
+    svg = re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', "", svg, count=1)
+    return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{label}" data-width="{width:.0f}" ', 1))
+
+
+def _palette() -> str:
+    names, dark = style.css_names(), style.css_dark()
+    light = "".join(f"--{name}:{colour};" for colour, name in names.items() if name not in style.THEME.values())
+    night = "".join(f"--{name}:{colour};" for name, colour in dark.items())
+    return f"\n:root{{{light}}}\n@media screen and (prefers-color-scheme: dark){{:root{{{night}}}}}\n"
+
+
+def _csv(figure: Figure) -> str:
+    """Return the drawn frame as a data URI, so that one file holds the page and its numbers."""
+    text = figure.frame.to_csv(index=False, lineterminator="\n")
+    return "data:text/csv;base64," + base64.b64encode(text.encode()).decode()

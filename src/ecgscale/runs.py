@@ -1,0 +1,124 @@
+"""One training, fully resolved (`RunSpec`), and what it left on disk.
+
+A RunSpec holds numbers, parts and digests of what it reads; no path, device, worker count or study name, so that equal runs are one run.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import BeforeValidator, NonNegativeFloat, NonNegativeInt, PlainSerializer, PositiveInt
+from safetensors.torch import load_file
+
+from ecgscale import rng
+from ecgscale.backbones import Backbone
+from ecgscale.data.split import SplitRule
+from ecgscale.objectives import Objective
+from ecgscale.spec import Plugin, Spec, part
+
+
+def _dump(value: Plugin | None) -> dict[str, Any] | None:
+    return None if value is None else value.dump()
+
+
+def _optional(kind: str, value: Any) -> Any:
+    return None if value is None else part(kind, value)
+
+
+BackboneField = Annotated[Any, BeforeValidator(partial(part, "backbones")), PlainSerializer(_dump)]
+ObjectiveField = Annotated[Any, BeforeValidator(partial(_optional, "objectives")), PlainSerializer(_dump)]
+TaskField = Annotated[Any, BeforeValidator(partial(part, "tasks")), PlainSerializer(_dump)]
+
+Role = Literal["grid", "tune", "baseline", "codebook"]
+
+
+class Recipe(Spec):
+    """How the parameters move. Rules of a study become these numbers before a run exists."""
+
+    steps: NonNegativeInt  # optimiser steps
+    batch: PositiveInt  # records per step
+    lr: NonNegativeFloat  # peak learning rate
+    warmup: NonNegativeInt = 0  # steps of linear warm-up
+    final: NonNegativeFloat = 0.02  # last learning rate as a fraction of the peak; HeartLang: 1e-5 / 5e-4
+    schedule: Literal["cosine"] = "cosine"
+    weight_decay: NonNegativeFloat = 0.05  # matrices only; HeartLang
+    beta1: NonNegativeFloat = 0.9
+    beta2: NonNegativeFloat = 0.98  # HeartLang
+    clip: NonNegativeFloat = 3.0  # global gradient norm; HeartLang
+    validations: PositiveInt = 5  # times the validation loss is measured, evenly spaced, the last step included
+    validation_records: PositiveInt = 256  # the first of the validation part: the same for every run
+
+
+class RunSpec(Spec):
+    """One training run.
+
+    `steps = 0` with `objective = None` is the random-weights baseline: D = C = 0.
+    """
+
+    revision: ClassVar[int] = 1  # of the training loop
+
+    role: Role
+    backbone: BackboneField
+    objective: ObjectiveField
+    leads: PositiveInt
+    samples: PositiveInt  # window length
+    corpus: str  # digest of the pre-training corpus ("" for random weights)
+    split: SplitRule
+    order: NonNegativeInt = 0  # seed of the order of patients
+    D: NonNegativeInt  # unique records available
+    seed: NonNegativeInt
+    recipe: Recipe
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: PositiveInt = 1  # CPU threads: part of the numbers
+
+    def dump(self) -> dict[str, Any]:
+        """Return all fields with the loop's revision."""
+        return {"revision": self.revision, **super().dump()}
+
+    @property
+    def cell(self) -> str:
+        """The uid without the seed: runs of one cell differ by their seed only."""
+        return self.model_copy(update={"seed": 0}).uid + "-cell"
+
+
+class RunResult(Spec):
+    """What a finished run left; `checkpoints` name files `checkpoints/<step>.safetensors` of the backbone."""
+
+    N: NonNegativeInt  # parameters of the encoder that is kept
+    N_total: NonNegativeInt  # all parameters trained
+    steps: NonNegativeInt
+    best: NonNegativeInt  # step of the lowest validation loss
+    flop_per_record: NonNegativeFloat  # forward and backward
+    validation: dict[str, float]  # {"best", "last"} loss on the validation part
+    test: dict[str, float]  # the same on the test part
+    records: dict[str, int]  # behind them
+    seconds: NonNegativeFloat
+
+
+def build(run: RunSpec) -> tuple[Backbone, Objective | None]:
+    """Return the freshly initialised backbone and objective of a run: a function of its seed."""
+    torch.manual_seed(rng.seed_of(run.seed, "init"))
+    backbone = run.backbone.build(run.leads, run.samples)
+    if run.objective is None:
+        return backbone, None
+    torch.manual_seed(rng.seed_of(run.seed, "init", "objective"))
+    return backbone, run.objective.build(backbone)
+
+
+def load_backbone(run: RunSpec, folder: Path, step: int) -> Backbone:
+    """Return the frozen backbone of a checkpoint in eval mode; untrained weights where the run has no step."""
+    backbone, _ = build(run)
+    if run.recipe.steps:
+        backbone.load_state_dict(load_file(folder / "checkpoints" / f"{step}.safetensors"))
+    return backbone.eval().requires_grad_(False)
+
+
+def load_objective(run: RunSpec, folder: Path, step: int) -> Objective:
+    """Return the whole objective (heads, code-book) of a checkpoint that was kept whole, in eval mode."""
+    _, objective = build(run)
+    assert objective is not None
+    objective.load_state_dict(load_file(folder / "checkpoints" / f"{step}-objective.safetensors"))
+    return objective.eval().requires_grad_(False)

@@ -1,0 +1,111 @@
+"""From names in a study to corpora in the lab.
+
+Roots of data sets come from the command line or the user's configuration, never from a study; what was read enters every run by digest.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecgscale.data import beats, signal
+from ecgscale.data.corpus import Corpus, Form, ingest
+from ecgscale.lab import Lab
+from ecgscale.spec import digest
+from ecgscale.study.study import Arm, Study, StudyError
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A data set of a study in one form: `label` names it in the table, `path` is its corpus in the lab."""
+
+    name: str
+    label: str
+    form: Form
+    root: Path | None
+    path: Path
+    study: Study
+
+    def open(self) -> Corpus:
+        """Return the corpus, ingesting it first where the lab does not hold it."""
+        if not (self.path / "manifest.json").exists():
+            ingest(self.study.dataset(self.name), self.root, self.form, self.path)
+        return Corpus.open(self.path)
+
+
+def user_bindings() -> dict[str, Path]:
+    """Return the table [data] of the user's configuration (`$XDG_CONFIG_HOME/ecgscale/config.toml`).
+
+    Raises:
+        StudyError: the file is not TOML.
+    """
+    home = Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config"))
+    path = home / "ecgscale" / "config.toml"
+    if not path.exists():
+        return {}
+    try:
+        return {name: Path(value).expanduser() for name, value in tomllib.loads(path.read_text()).get("data", {}).items()}
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(f"{path} is not TOML: {error}") from None
+
+
+class Binder:
+    """Finds the roots of a study's data sets and the places of their corpora.
+
+    Args:
+        study: The study.
+        lab: Where corpora stand.
+        bindings: NAME → folder or file, from the command line; they win over the user's configuration.
+
+    Raises:
+        StudyError: a binding names data the study does not use, or a path that does not exist.
+    """
+
+    def __init__(self, study: Study, lab: Lab, bindings: Mapping[str, Path]) -> None:
+        self.study, self.lab = study, lab
+        known = {*study.pretrain, *(e.data for e in study.evaluate), *study.data}
+        known |= {n for a in study.arm if a.pretrain for n in ((a.pretrain,) if isinstance(a.pretrain, str) else a.pretrain)}
+        for name, path in bindings.items():
+            if name not in known:
+                raise StudyError(f"--data {name}: the study {study.name} has no data of that name; it has {', '.join(sorted(known))}")
+            if not path.exists():
+                raise StudyError(f"--data {name}={path}: there is no such folder or file")
+        self.bindings = {**user_bindings(), **bindings}
+
+    def has(self, name: str) -> bool:
+        """Whether `name` is bound to a folder or needs none."""
+        return name in self.bindings or not self.study.dataset(name).needs_root
+
+    def source(self, name: str, arm: Arm) -> Source | None:
+        """Return the source of `name` in the form of `arm`; None where it is optional and not bound.
+
+        Raises:
+            StudyError: it is needed and not bound.
+        """
+        if not self.has(name):
+            if self.study.optional(name):
+                return None
+            raise StudyError(f"data `{name}` is not bound: add --data {name}=PATH, or [data] {name} = PATH to the user configuration")
+        form = arm.form or self.study.form
+        label = name if form == self.study.form else f"{name}.{arm.name}"
+        dataset = self.study.dataset(name)
+        root = self.bindings.get(name) if dataset.needs_root else None
+        stamp = {"dataset": dataset.dump(), "form": form.dump(), "stamp": dataset.stamp(root), "revisions": [signal.REVISION, beats.REVISION]}
+        return Source(name, label, form, root, self.lab.corpus(digest(stamp)), self.study)
+
+    def pretrain(self, arm: Arm) -> Source:
+        """Return the first of the arm's pre-training data that is bound.
+
+        Raises:
+            StudyError: none is.
+        """
+        names = self.study.pretrain if arm.pretrain is None else (arm.pretrain,) if isinstance(arm.pretrain, str) else arm.pretrain
+        for name in names:
+            if self.has(name):
+                source = self.source(name, arm)
+                assert source is not None
+                return source
+        raise StudyError(f"none of the pre-training data {', '.join(names)} is bound: add --data {names[0]}=PATH")

@@ -1,0 +1,268 @@
+"""Rules become numbers: a study and its corpora give the runs, baselines and evaluations to do, and what is left out and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ecgscale.data.corpus import Corpus
+from ecgscale.data.split import SplitRule, parts
+from ecgscale.evaluation.evaluate import EvalSpec
+from ecgscale.runs import Recipe, RunSpec
+from ecgscale.spec import Plugin, SpecError
+from ecgscale.study.bind import Binder, Source
+from ecgscale.study.study import Arm, Evaluation, Family, Study, StudyError
+from ecgscale.training.size import SizeError, solve
+
+HANDCRAFTED = "handcrafted"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedEval:
+    """An evaluation and how the table names it."""
+
+    spec: EvalSpec
+    source: Source
+    split: str
+    shift: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """A run, where it stands in the study, and what is measured on it."""
+
+    run: RunSpec
+    arm: str
+    role: str  # `grid` only where the arm enters the laws
+    target: int  # parameters asked for
+    source: Source
+    codebook: str | None  # uid of the run whose codes it predicts
+    evaluations: tuple[PlannedEval, ...]
+
+
+@dataclass
+class Plan:
+    """All there is to do for a study."""
+
+    study: Study
+    runs: dict[str, PlannedRun] = field(default_factory=dict)
+    handcrafted: list[PlannedEval] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)  # {what, reason}
+    sources: dict[str, Source] = field(default_factory=dict)  # label → source
+    overlaps: list[dict[str, Any]] = field(default_factory=list)
+    floors: dict[str, dict[str, float]] = field(default_factory=dict)  # corpus label → task → nats
+
+    def skip(self, what: str, reason: str) -> None:
+        """Note once what is left out and why."""
+        entry = {"what": what, "reason": reason}
+        if entry not in self.skipped:
+            self.skipped.append(entry)
+
+
+def expand(study: Study, binder: Binder) -> Plan:
+    """Return the plan of a study; corpora that are missing are ingested on the way.
+
+    Raises:
+        StudyError: data are not bound, a corpus cannot take the study's form, D exceeds the training part, or training patients would
+            be tested.
+    """
+    plan = Plan(study)
+    for arm in study.arm:
+        _Expansion(plan, binder, arm).run()
+    if not plan.runs:
+        raise StudyError(f"{study.name}: nothing to run; {'; '.join(s['reason'] for s in plan.skipped) or 'no family matches'}")
+    return plan
+
+
+class _Expansion:
+    """One arm's share of the plan."""
+
+    def __init__(self, plan: Plan, binder: Binder, arm: Arm) -> None:
+        self.plan, self.study, self.binder, self.arm = plan, plan.study, binder, arm
+        unknown = set(arm.families) - {f.name for f in self.study.family}
+        if unknown:
+            raise StudyError(f"arm {arm.name}: no family {', '.join(sorted(unknown))}")
+        self.families = [f for f in self.study.family if not arm.families or f.name in arm.families]
+
+    def run(self) -> None:
+        self.source = self._open(self.binder.pretrain(self.arm))
+        self.corpus = self.source.open()
+        self.train = parts(self.corpus.index, self.study.split, self.study.order)["train"]
+        self.evaluations = self._evaluations()
+        self._check_overlap()
+        self.plan.handcrafted += [e for e in self.evaluations if e not in self.plan.handcrafted]
+        codebook = self._codebook()
+        for family in self.families:
+            self._family(family, codebook)
+        self._random()
+
+    def _open(self, source: Source) -> Source:
+        self.plan.sources.setdefault(source.label, source)
+        return source
+
+    def _evaluations(self) -> tuple[PlannedEval, ...]:
+        return tuple(e for e in map(self._evaluation, self.study.evaluate) if e is not None)
+
+    def _evaluation(self, rule: Evaluation) -> PlannedEval | None:
+        title = f"{rule.task.title} on {rule.data}"
+        source = self.source if rule.data == "pretrain" else self.binder.source(rule.data, self.arm)
+        if source is None:
+            self.plan.skip(title, f"data `{rule.data}` is optional and not bound")
+            return None
+        corpus = self._open(source).open()
+        refusal = refuse(rule.task, corpus)
+        if refusal:
+            self.plan.skip(title, refusal)
+            return None
+        spec = EvalSpec(
+            corpus=corpus.digest,
+            task=rule.task,
+            protocol=rule.protocol,
+            split=self.study.split,
+            order=self.study.order,
+            train=rule.train,
+            validation=rule.validation,
+            test=rule.test,
+            resamples=self.study.resamples,
+        )
+        floor = rule.task.floor(corpus.manifest)
+        if floor is not None:
+            self.plan.floors.setdefault(source.label, {})[rule.task.title] = floor
+        return PlannedEval(spec, source, rule.split, rule.shift, rule.task.title)
+
+    def _check_overlap(self) -> None:
+        trained = set(self.corpus.index["patient"].iloc[self.train[: max(self.arm.records)]])
+        for evaluation in self.evaluations:
+            corpus = evaluation.source.open()
+            tested = set(corpus.index["patient"].iloc[evaluation.spec.tested(corpus)])
+            shared = sorted(trained & tested)
+            if shared:
+                raise StudyError(
+                    f"{self.study.name}: {len(shared)} patients of the test part of {evaluation.title} on {evaluation.source.label} are "
+                    f"pre-training patients of {self.source.label} ({', '.join(shared[:5])}); choose another split or corpus"
+                )
+            known = len(set(self.corpus.index["patient"]) & set(corpus.index["patient"]))
+            self.plan.overlaps.append(
+                {"a": f"{self.source.label} (training)", "b": f"{evaluation.source.label}: {evaluation.title} (test)",
+                 "shared_patients": 0, "common_patients": known, "verdict": "no patient stands on both sides"}
+            )  # fmt: skip
+
+    def _codebook(self) -> str | None:
+        rule = self.study.codebook
+        if rule is None or not any("codes" in f.objective.needs for f in self.families):
+            return None
+        if "beats" in rule.objective.needs and not self._has_beats():
+            return None
+        spec, _ = solve(rule.backbone, rule.size, len(self.corpus.leads), self.corpus.samples)
+        D = min(max(self.arm.records), len(self.train))
+        recipe = self._recipe(rule.lr, rule.steps, rule.batch)
+        return self._add("codebook", spec, rule.objective, D, 0, recipe, rule.size, None, evaluate=False)
+
+    def _has_beats(self) -> bool:
+        return bool((self.corpus.index["beats"].str.len() > 0).any())
+
+    def _family(self, family: Family, codebook: str | None) -> None:
+        refusal = self._refusal(family, codebook)
+        if refusal:
+            self.plan.skip(family.name, refusal)
+            return
+        objective = family.objective
+        if "codes" in objective.needs:
+            objective = objective.model_copy(update={"codebook": codebook})
+        for size in self.arm.sizes:
+            try:
+                spec, achieved = solve(family.backbone, size, len(self.corpus.leads), self.corpus.samples)
+            except SizeError as error:
+                self.plan.skip(f"{family.name} at {size:,} parameters", str(error))
+                continue
+            lr = family.lr * (size / min(self.arm.sizes)) ** family.lr_exponent
+            for D in self.arm.records:
+                if len(self.train) < D:
+                    self.plan.skip(f"D = {D:,} on {self.source.label}", f"its training part has {len(self.train):,} records")
+                    continue
+                for seed in self._seeds(size):
+                    recipe = self._recipe(lr, self._steps(D), self.study.training.batch)
+                    used = codebook if "codes" in objective.needs else None
+                    self._add("grid" if self.arm.fit else "baseline", spec, objective, D, seed, recipe, size, used)
+
+    def _refusal(self, family: Family, codebook: str | None) -> str | None:
+        needs = family.objective.needs | family.backbone.needs
+        if "labels" in needs:
+            missing = [n for n in family.objective.labels if f"label.{n}" not in self.corpus.index]
+            if missing:
+                return f"{self.source.label} has no label {', '.join(missing)}"
+        if "beats" in needs and not self._has_beats():
+            return f"no beat was found in {self.source.label}"
+        if "codes" in needs and codebook is None:
+            return "the study has no [codebook]"
+        if "causal" in needs and not family.backbone.causal:
+            return f"{family.objective.part_name()} needs a causal backbone"
+        if "drops_tokens" in needs and not family.backbone.drops_tokens:
+            return f"{family.objective.part_name()} needs a backbone whose tokens can be masked"
+        return None
+
+    def _seeds(self, size: int) -> tuple[int, ...]:
+        return self.arm.seeds + (self.arm.extra_seeds if size in self.arm.extra_sizes else ())
+
+    def _steps(self, D: int) -> int:
+        rule = self.study.training
+        if rule.rule == "equal_steps":
+            if rule.steps is None:
+                raise StudyError(f"{self.study.name}: `training.steps` is missing (the rule is equal_steps)")
+            return rule.steps
+        if rule.epochs is None:
+            raise StudyError(f"{self.study.name}: `training.epochs` is missing (the rule is equal_epochs)")
+        return max(1, round(rule.epochs * D / rule.batch))
+
+    def _recipe(self, lr: float, steps: int, batch: int) -> Recipe:
+        rule = self.study.training
+        return Recipe(
+            steps=steps, batch=batch, lr=lr, warmup=round(rule.warmup * steps), weight_decay=rule.weight_decay, clip=rule.clip,
+            validations=min(rule.validations, steps), validation_records=rule.validation_records,
+        )  # fmt: skip
+
+    def _random(self) -> None:
+        """Random weights of every backbone and size: the baseline of every evaluation."""
+        for backbone in dict.fromkeys(f.backbone for f in self.families):
+            for size in self.arm.sizes:
+                try:
+                    spec, _ = solve(backbone, size, len(self.corpus.leads), self.corpus.samples)
+                except SizeError:
+                    continue
+                recipe = Recipe(steps=0, batch=1, lr=0.0)
+                self._add("baseline", spec, None, 0, 0, recipe, size, None)
+
+    def _add(
+        self, role: str, backbone: Plugin, objective: Plugin | None, D: int, seed: int, recipe: Recipe, target: int,
+        codebook: str | None, evaluate: bool = True,
+    ) -> str:  # fmt: skip
+        training = self.study.training
+        run = RunSpec(
+            role="codebook" if role == "codebook" else "baseline" if objective is None else "grid",
+            backbone=backbone,
+            objective=objective,
+            leads=len(self.corpus.leads),
+            samples=self.corpus.samples,
+            corpus="" if objective is None else self.corpus.digest,
+            split=self.study.split if objective is not None else SplitRule(by="patients"),
+            order=self.study.order if objective is not None else 0,
+            D=D,
+            seed=seed,
+            recipe=recipe,
+            precision=training.precision,
+            threads=training.threads,
+        )
+        evaluations = self.evaluations if evaluate else ()
+        key = run.uid if objective is not None else f"{run.uid}.{self.arm.name}"
+        self.plan.runs.setdefault(key, PlannedRun(run, self.arm.name, role, target, self.source, codebook, evaluations))
+        return run.uid
+
+
+def refuse(task: Plugin, corpus: Corpus) -> str | None:
+    """Return why a corpus does not carry a task's labels, or None."""
+    try:
+        task.targets(corpus.index)  # type: ignore[attr-defined]
+    except (ValueError, SpecError) as error:
+        return str(error)
+    return None

@@ -1,0 +1,129 @@
+"""The laws of a study: which are fitted to which rows of the table, cached by the rows they were fitted to."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from ecgscale.fitting import fit
+from ecgscale.lab import Lab, read_json, write_json
+from ecgscale.laws import Law
+from ecgscale.spec import digest, part, part_class
+
+ID_PROBE = "id-probe"  # the common axis: linear probe on the source labels of the in-distribution corpus
+PRETEXT = "pretext"  # the own objective's held-out loss
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A fit to make: the law, the rows, and what the result is called."""
+
+    law: Law
+    frame: pd.DataFrame  # columns of the law's inputs, `value`, `cell`, `branch`, `seed`
+    meta: dict[str, Any]
+
+    @property
+    def file(self) -> str:
+        """`<law>.<backbone>-<objective>.<eval>.<task>.<protocol>.json`; the law's axis is part of its name."""
+        m = self.meta
+        return ".".join([m["law_name"], f"{m['backbone']}-{m['objective']}", m["eval_corpus"], m["task"], m["protocol"], "json"])
+
+
+def select(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows laws read: role `grid`, held-out test loss, of the checkpoint that enters the laws and of comparable objectives."""
+    rows = table[(table["role"] == "grid") & (table["metric"] == "loss") & (table["part"] == "test") & table["value"].notna()]
+    keep = []
+    for objective, group in rows.groupby("objective", sort=False):
+        cls = part_class("objectives", str(objective))
+        pretext = group["task"] == PRETEXT
+        chosen = group["checkpoint"] == ("best" if cls.best else "last")  # type: ignore[attr-defined]
+        keep.append(group[(pretext & chosen & cls.comparable) | ~pretext])  # type: ignore[attr-defined]
+    return pd.concat(keep) if keep else rows.iloc[:0]
+
+
+def wanted(table: pd.DataFrame, floors: dict[str, dict[str, float]]) -> list[Wanted]:
+    """Return every fit of a study.
+
+    Args:
+        table: The study's table.
+        floors: corpus → task → known irreducible loss (simulated ECG), recorded beside the fitted floor, never used by it.
+    """
+    rows = select(table)
+    fits: list[Wanted] = []
+    for keys, group in rows.groupby(["backbone", "objective", "pretrain", "eval_corpus", "task", "protocol"], sort=True):
+        meta = dict(zip(("backbone", "objective", "pretrain", "eval_corpus", "task", "protocol"), keys, strict=True))
+        meta |= {"split": str(group["split"].iloc[0]), "known_floor": floors.get(meta["eval_corpus"], {}).get(meta["task"])}
+        fits.append(_want(part("laws", "scaling"), group, meta, "scaling"))
+        for axis, other in (("N", "D"), ("D", "N")):
+            edge = group[group[other] == group[other].max()]
+            fits.append(_want(part("laws", {"name": "power", "input": axis}), edge, meta, f"power-{axis}"))
+    for _, family in rows.groupby(["backbone", "objective", "pretrain"], sort=True):
+        fits += _transfers(family)
+    return fits
+
+
+def _want(law: Law, frame: pd.DataFrame, meta: dict[str, Any], name: str) -> Wanted:
+    columns = [*law.inputs, "value", "cell", "branch", "seed"]
+    return Wanted(law, frame[columns].reset_index(drop=True), {**meta, "law_name": name, "axis": "x".join(law.inputs)})
+
+
+def _transfers(family: pd.DataFrame) -> list[Wanted]:
+    """Out-of-distribution losses against the common probe loss and against the own pretext loss, run by run."""
+    pretext = family[(family["task"] == PRETEXT)]
+    probe = family[(family["split"] == "id") & (family["task"] != PRETEXT)]
+    fits = []
+    for axis, source in ((ID_PROBE, probe), (PRETEXT, pretext)):
+        if source.empty:
+            continue
+        x = source.groupby("run")["value"].mean().rename("L_ID")
+        for keys, group in family[family["split"] == "ood"].groupby(["eval_corpus", "task", "protocol"], sort=True):
+            frame = group.join(x, on="run").dropna(subset=["L_ID"])
+            meta = {
+                "backbone": group["backbone"].iloc[0], "objective": group["objective"].iloc[0], "pretrain": group["pretrain"].iloc[0],
+                "split": "ood", "id_axis": axis, **dict(zip(("eval_corpus", "task", "protocol"), keys, strict=True)),
+            }  # fmt: skip
+            fits.append(_want(part("laws", "transfer"), frame, meta, f"transfer-{axis}"))
+    return fits
+
+
+def fit_all(
+    table: pd.DataFrame, floors: dict[str, dict[str, float]], lab: Lab, study: str, resamples: int, executor: ProcessPoolExecutor | None
+) -> list[dict[str, Any]]:
+    """Make every fit of a study that its rows do not already have; returns the dumps, in a fixed order.
+
+    Args:
+        table: The study's table.
+        floors: Known irreducible losses.
+        lab: Where `fits/*.json` go.
+        study: The study's name.
+        resamples: Of runs.
+        executor: Worker processes, or None to fit here.
+    """
+    folder = lab.study(study) / "fits"
+    folder.mkdir(exist_ok=True)
+    todo, dumps = [], {}
+    for want in wanted(table, floors):
+        source = digest([want.law.dump(), want.frame.to_json(orient="split", double_precision=15), want.meta, resamples])
+        stored = read_json(folder / want.file)
+        if stored and stored.get("source") == source:
+            dumps[want.file] = stored
+        else:
+            todo.append((want, source))
+            dumps[want.file] = None
+    jobs = [(want.law, want.frame, resamples) for want, _ in todo]
+    results = map(_fit, jobs) if executor is None else executor.map(_fit, jobs, chunksize=4)
+    for (want, source), dump in zip(todo, results, strict=True):
+        dumps[want.file] = {**want.meta, **dump, "family": f"{want.meta['backbone']}-{want.meta['objective']}", "source": source}
+        write_json(folder / want.file, dumps[want.file])
+    for path in folder.glob("*.json"):
+        if path.name not in dumps:
+            path.unlink()
+    return [d for d in dumps.values() if d is not None]
+
+
+def _fit(job: tuple[Law, pd.DataFrame, int]) -> dict[str, Any]:
+    law, frame, resamples = job
+    return fit(law, frame, bootstraps=resamples).dump()

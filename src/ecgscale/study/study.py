@@ -1,0 +1,198 @@
+"""The study file: what a person writes. Rules live here; `expand` turns them into numbers."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from ecgscale.data.corpus import Form
+from ecgscale.data.split import SplitRule
+from ecgscale.datasets import DatasetSpec
+from ecgscale.runs import BackboneField, ObjectiveField, TaskField
+from ecgscale.spec import Explained, Spec, SpecError, part
+
+
+class StudyError(Explained, ValueError):
+    """The study cannot be run as it is written or bound; the message says what to change."""
+
+
+class Family(Spec):
+    """A backbone × objective, trained at every size, D and seed of the grid."""
+
+    backbone: BackboneField
+    objective: ObjectiveField
+    lr: NonNegativeFloat  # peak learning rate at the smallest size
+    lr_exponent: float = 0.0  # lr · (N / smallest N)^exponent
+
+    @property
+    def name(self) -> str:
+        """`<backbone>-<objective>`."""
+        return f"{self.backbone.part_name()}-{self.objective.part_name()}"
+
+
+class Training(Spec):
+    """The one stated training rule of the study."""
+
+    rule: Literal["equal_steps", "equal_epochs"] = "equal_steps"
+    steps: PositiveInt | None = None  # equal_steps: of every cell
+    epochs: PositiveInt | None = None  # equal_epochs: passes over D
+    batch: PositiveInt = 32
+    warmup: float = Field(0.1, ge=0, lt=1)  # fraction of the steps
+    weight_decay: NonNegativeFloat = 0.05
+    clip: NonNegativeFloat = 3.0
+    validations: PositiveInt = 5
+    validation_records: PositiveInt = 256
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: PositiveInt = 1  # CPU threads of one run; never taken from --workers
+
+
+class CodebookRule(Spec):
+    """The run whose codes `masked_beats` predicts: one per study, on the largest pre-training subset."""
+
+    backbone: BackboneField
+    objective: ObjectiveField
+    size: PositiveInt
+    steps: PositiveInt
+    lr: NonNegativeFloat
+    batch: PositiveInt = 32
+
+
+class Arm(Spec):
+    """A grid on one pre-training corpus in one form."""
+
+    name: str = "main"
+    pretrain: str | tuple[str, ...] | None = None  # names of data; the first that is bound; default data.pretrain
+    sizes: tuple[PositiveInt, ...]
+    records: tuple[PositiveInt, ...]  # D
+    seeds: tuple[NonNegativeInt, ...] = (0,)
+    extra_seeds: tuple[NonNegativeInt, ...] = ()  # for the sizes in `extra_sizes`
+    extra_sizes: tuple[PositiveInt, ...] = ()
+    families: tuple[str, ...] = ()  # names; all when empty
+    form: Form | None = None  # of this arm; the study's when absent
+    fit: bool = True  # do its rows enter the laws (role `grid`), or stand beside them
+
+
+class Evaluation(Spec):
+    """One task on one corpus."""
+
+    data: str
+    task: TaskField
+    split: Literal["id", "ood"] = "ood"
+    shift: Literal["same", "shifted", "unseen"]
+    protocol: Literal["linear"] = "linear"
+    train: PositiveInt | None = None  # records; all when absent
+    validation: PositiveInt | None = None
+    test: PositiveInt | None = None
+
+
+class Study(Spec):
+    """A complete study."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    title: str
+    description: str = ""
+    data: dict[str, dict[str, Any]] = {}
+    pretrain: tuple[str, ...]  # data.pretrain: the first of these that is bound
+    form: Form = Form()
+    split: SplitRule
+    order: NonNegativeInt = 0  # seed of the order of patients
+    training: Training
+    family: tuple[Family, ...]
+    arm: tuple[Arm, ...]
+    codebook: CodebookRule | None = None
+    evaluate: tuple[Evaluation, ...]
+    rates: Literal["packaged", "given"] = "given"  # "packaged": tuned before, on other ECGs; printed in the report
+    resamples: PositiveInt = 1000  # of patients and of runs
+    seconds: PositiveInt | None = None  # wall time the study was designed for, printed by plan
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, study: str | Path, changes: dict[str, Any] | None = None) -> Study:
+        """Read a study from a file, or by the name of a packaged one.
+
+        Args:
+            study: A path ending in .toml, or a name `ecgscale list studies` prints.
+            changes: `{"training.steps": 400}`: keys replaced after reading; they enter the hash.
+
+        Raises:
+            StudyError: no such file or name, not TOML, an unknown key or part.
+        """
+        text, where = _read(study)
+        try:
+            table = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise StudyError(f"{where} is not TOML: {error}") from None
+        for key, value in (changes or {}).items():
+            _put(table, key, value)
+        data = table.get("data", {})
+        if isinstance(data, dict) and "pretrain" in data:
+            chosen = data.pop("pretrain")
+            chosen = chosen.get("first_of", ()) if isinstance(chosen, dict) else chosen
+            table["pretrain"] = [chosen] if isinstance(chosen, str) else list(chosen)
+        try:
+            return cls.parse(table)
+        except SpecError as error:
+            raise StudyError(f"{where}: {error}") from None
+
+    def dataset(self, name: str) -> DatasetSpec:
+        """Return the data set that `name` means: the section [data.name], or the module of that name.
+
+        Raises:
+            StudyError: neither exists, or a key of the section is wrong.
+        """
+        table = dict(self.data.get(name, {}))
+        table.pop("optional", None)
+        table["name"] = table.pop("dataset", name)
+        try:
+            return part("datasets", table, f"data.{name}")
+        except SpecError as error:
+            raise StudyError(f"{self.name}: {error}") from None
+
+    def optional(self, name: str) -> bool:
+        """Whether runs and tasks that need `name` may be dropped where it is not bound."""
+        return bool(self.data.get(name, {}).get("optional", False))
+
+
+def packaged() -> list[str]:
+    """Return the names of the studies that ship with ecgscale."""
+    return sorted(p.name.removesuffix(".toml") for p in resources.files("ecgscale.studies").iterdir() if p.name.endswith(".toml"))
+
+
+def _read(study: str | Path) -> tuple[str, str]:
+    path = Path(study)
+    if path.suffix == ".toml":
+        try:
+            return path.read_text(), str(path)
+        except OSError as error:
+            raise StudyError(f"the study {path} cannot be read: {error.strerror}") from None
+    if str(study) in packaged():
+        return resources.files("ecgscale.studies").joinpath(f"{study}.toml").read_text(), str(study)
+    raise StudyError(f'no study "{study}": give a path ending in .toml or one of {", ".join(packaged())}')
+
+
+def _put(table: dict[str, Any], key: str, value: Any) -> None:
+    """Replace `a.b.c`, where a number selects from a list (`arm.0.sizes`).
+
+    Raises:
+        StudyError: a step of the path does not exist.
+    """
+    *path, last = key.split(".")
+    place: Any = table
+    for step in path:
+        try:
+            place = place[int(step)] if isinstance(place, list) else place.setdefault(step, {})
+        except (ValueError, IndexError, AttributeError):
+            raise StudyError(f"--set {key}: there is no `{step}` in the study") from None
+    if isinstance(place, list):
+        try:
+            place[int(last)] = value
+        except (ValueError, IndexError):
+            raise StudyError(f"--set {key}: there is no `{last}` in the study") from None
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise StudyError(f"--set {key}: `{path[-1]}` is a value, not a table")

@@ -1,0 +1,165 @@
+"""The one table of a study: every measured number is a row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ecgscale.evaluation.bootstrap import paired_difference
+from ecgscale.evaluation.evaluate import REPEATS
+from ecgscale.lab import Lab
+from ecgscale.runs import RunResult
+from ecgscale.spec import digest
+from ecgscale.study.expand import HANDCRAFTED, Plan, PlannedEval, PlannedRun
+from ecgscale.study.work import chosen_steps, load_evaluation, load_losses, opened
+
+COLUMNS = (
+    "study run cell seed step role backbone objective paradigm pretrain eval_corpus N N_total D seen C lr batch steps schedule labels "
+    "label_set label_fraction checkpoint branch split shift part task protocol metric unit value lo hi n n_pos status reason"
+).split()
+
+
+def build_table(plan: Plan, lab: Lab, failures: dict[str, str] | None = None) -> pd.DataFrame:
+    """Return the table of a study from what the lab holds.
+
+    Args:
+        plan: The study's plan.
+        lab: Where results stand.
+        failures: Run uid → reason, of runs that failed; each has one row with `value` NaN.
+    """
+    rows: list[dict[str, Any]] = []
+    for planned in plan.runs.values():
+        stored = lab.result(planned.run.uid)
+        base = _run_columns(plan, planned)
+        if stored is None:
+            reason = (failures or {}).get(planned.run.uid)
+            rows.append({**base, "status": "failed" if reason else "waiting", "reason": reason or "not run yet"})
+            continue
+        result = RunResult.parse(stored)
+        rows += [{**base, **row} for row in _result_rows(planned, result)]
+        rows += [{**base, **row} for e in planned.evaluations for row in _evaluation_rows(lab, planned, result, e)]
+    for e in plan.handcrafted:
+        rows += [{**_handcrafted_columns(plan), **_eval_columns(e), **r} for r in load_evaluation(lab, HANDCRAFTED, e.spec) or []]
+    rows += _against_random(plan, lab)
+    frame = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    frame["status"] = frame["status"].fillna("ok")
+    for column in ("N", "N_total", "D", "seen", "C", "lr", "value", "lo", "hi", "label_fraction"):
+        frame[column] = frame[column].astype("float64")
+    for column in ("seed", "step", "batch", "steps", "labels", "n", "n_pos"):
+        frame[column] = frame[column].astype("Int64")
+    return frame
+
+
+def _run_columns(plan: Plan, planned: PlannedRun) -> dict[str, Any]:
+    run = planned.run
+    labels = tuple(getattr(run.objective, "labels", ()))
+    return {
+        "study": plan.study.name,
+        "run": run.uid,
+        "cell": run.cell,
+        "seed": run.seed,
+        "role": planned.role,
+        "backbone": run.backbone.part_name(),
+        "objective": "random" if run.objective is None else run.objective.part_name(),
+        "paradigm": "none" if run.objective is None else run.objective.paradigm,
+        "pretrain": "" if run.objective is None else planned.source.label,
+        "D": run.D,
+        "lr": run.recipe.lr,
+        "batch": run.recipe.batch,
+        "steps": run.recipe.steps,
+        "schedule": run.recipe.schedule,
+        "labels": len(labels),
+        "label_set": digest(list(labels)) if labels else "",
+        "label_fraction": 1.0,
+        "branch": run.uid,
+    }
+
+
+def _at(run: Any, result: RunResult, checkpoint: str, step: int) -> dict[str, Any]:
+    seen = step * run.recipe.batch
+    return {
+        "N": result.N, "N_total": result.N_total, "step": step, "seen": seen, "C": result.flop_per_record * seen, "checkpoint": checkpoint,
+    }  # fmt: skip
+
+
+def _result_rows(planned: PlannedRun, result: RunResult) -> list[dict[str, Any]]:
+    """The own objective's held-out loss of the checkpoints that are kept."""
+    if planned.run.objective is None:
+        return []
+    label = planned.source.label
+    return [
+        {
+            **_at(planned.run, result, name, step),
+            "eval_corpus": label, "split": "id", "shift": "same", "part": part, "task": "pretext", "protocol": "pretext",
+            "metric": "loss", "unit": "nats", "value": values[name], "n": result.records[part],
+        }
+        for name, step in {"best": result.best, "last": result.steps}.items()
+        for part, values in (("validation", result.validation), ("test", result.test))
+    ]  # fmt: skip
+
+
+def _eval_columns(planned: PlannedEval) -> dict[str, Any]:
+    return {
+        "eval_corpus": planned.source.label, "split": planned.split, "shift": planned.shift, "task": planned.title,
+        "protocol": planned.spec.protocol,
+    }  # fmt: skip
+
+
+def _evaluation_rows(lab: Lab, planned: PlannedRun, result: RunResult, e: PlannedEval) -> list[dict[str, Any]]:
+    name, step = next(iter(chosen_steps(planned.run, result).items()))
+    measured = load_evaluation(lab, planned.run.uid, e.spec) or []
+    return [{**_at(planned.run, result, name, step), **_eval_columns(e), **row} for row in measured]
+
+
+def _handcrafted_columns(plan: Plan) -> dict[str, Any]:
+    return {
+        "study": plan.study.name, "run": HANDCRAFTED, "cell": HANDCRAFTED, "role": "baseline", "backbone": HANDCRAFTED,
+        "objective": HANDCRAFTED, "paradigm": "none", "pretrain": "", "N": 0, "N_total": 0, "D": 0, "seen": 0, "C": 0.0,
+    }  # fmt: skip
+
+
+def _against_random(plan: Plan, lab: Lab) -> list[dict[str, Any]]:
+    """Paired patient bootstrap of probe loss minus that of random weights of the same size, at each arm's largest cell."""
+    rows = []
+    random = {(p.arm, p.run.backbone.uid): p for p in plan.runs.values() if p.run.objective is None}
+    for planned in plan.runs.values():
+        run = planned.run
+        if run.objective is None or not planned.evaluations or not _largest(plan, planned):
+            continue
+        base = random.get((planned.arm, run.backbone.uid))
+        stored = lab.result(run.uid)
+        if base is None or stored is None:
+            continue
+        for e in planned.evaluations:
+            if load_evaluation(lab, run.uid, e.spec) is None or load_evaluation(lab, base.run.uid, e.spec) is None:
+                continue
+            corpus = opened(e.source.path)
+            patients = corpus.index["patient"].factorize()[0][e.spec.tested(corpus)]
+            ours, theirs = load_losses(lab, run.uid, e.spec), load_losses(lab, base.run.uid, e.spec)
+            patients = np.tile(patients, REPEATS) if e.spec.task.parts == "crossval" else patients
+            difference, lo, hi = paired_difference(ours, theirs, patients, resamples=plan.study.resamples)
+            result = RunResult.parse(stored)
+            name, step = next(iter(chosen_steps(run, result).items()))
+            rows.append(
+                {
+                    **_run_columns(plan, planned), **_at(run, result, name, step), **_eval_columns(e), "part": "test",
+                    "metric": "loss_minus_random", "unit": "nats", "value": difference, "lo": lo, "hi": hi, "n": len(ours),
+                }  # fmt: skip
+            )
+    return rows
+
+
+def _largest(plan: Plan, planned: PlannedRun) -> bool:
+    """Whether a run has the largest size and D of its family and arm, and the first seed."""
+    alike = [
+        p for p in plan.runs.values()
+        if p.arm == planned.arm and p.run.objective is not None and p.role == planned.role
+        and p.run.backbone.part_name() == planned.run.backbone.part_name()
+        and p.run.objective.part_name() == planned.run.objective.part_name()
+    ]  # fmt: skip
+    target = max(p.target for p in alike)
+    D = max(p.run.D for p in alike if p.target == target)
+    seed = min(p.run.seed for p in alike if p.target == target and p.run.D == D)
+    return (planned.target, planned.run.D, planned.run.seed) == (target, D, seed)

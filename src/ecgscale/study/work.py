@@ -1,0 +1,202 @@
+"""What one worker does: train a run, cache codes, encode and probe. Every function leaves its result in the lab and may be called again."""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import json
+import os
+import platform
+import socket
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ecgscale.data.corpus import Corpus
+from ecgscale.data.intervals import measure
+from ecgscale.evaluation import features
+from ecgscale.evaluation.evaluate import EvalSpec, evaluate
+from ecgscale.lab import Lab, read_json, write_atomic, write_json
+from ecgscale.loader import Loader, Rows
+from ecgscale.runs import RunResult, RunSpec, load_backbone, load_objective
+from ecgscale.spec import digest
+from ecgscale.study.expand import HANDCRAFTED, PlannedEval, PlannedRun
+from ecgscale.training.pretrain import pretrain
+from ecgscale.training.size import count
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's mallopt
+
+
+def set_up(threads: int) -> None:
+    """Prepare a process for training on CPU: fixed threads; freed blocks are kept instead of returned to the kernel."""
+    torch.set_num_threads(threads)
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+@lru_cache(maxsize=8)
+def opened(path: Path) -> Corpus:
+    """Return a corpus, opened once per process."""
+    return Corpus.open(path)
+
+
+def train(lab: Lab, planned: PlannedRun, device: str, progress: Callable[[int], None] | None = None) -> bool:
+    """Train a run unless the lab has it; returns whether this call trained anything.
+
+    Raises:
+        TrainingError: the run cannot be trained.
+    """
+    run = planned.run
+    uid = run.uid
+    if lab.result(uid) is not None:
+        return False
+    with lab.claim(lab.run(uid)) as mine:
+        if not mine:
+            return False
+        folder = lab.begin(uid, run.dump())
+        write_json(folder / "env.json", environment(device, run.threads))
+        if run.objective is None:
+            result = _untrained(run, folder)
+        else:
+            corpus = opened(planned.source.path)
+            codes = None if planned.codebook is None else np.load(codes_path(lab, planned.codebook, corpus), mmap_mode="r")
+            torch.set_num_threads(run.threads)
+            result = pretrain(run, folder, corpus, codes, device, progress)
+        lab.finish(uid, result.dump())
+    return True
+
+
+def _untrained(run: RunSpec, folder: Path) -> RunResult:
+    N = count(load_backbone(run, folder, 0))
+    return RunResult(N=N, N_total=0, steps=0, best=0, flop_per_record=0.0, validation={}, test={}, records={}, seconds=0.0)
+
+
+def environment(device: str, threads: int) -> dict[str, Any]:
+    """Return where a run was computed."""
+    return {
+        "host": socket.gethostname(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": device if device == "cpu" else torch.cuda.get_device_name(),
+        "threads": threads,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def codes_path(lab: Lab, codebook: str, corpus: Corpus) -> Path:
+    """Return where the code-book ids of a corpus are cached."""
+    return lab.features("codes", codebook, corpus.digest)
+
+
+def cache_codes(lab: Lab, planned: PlannedRun, device: str) -> bool:
+    """Compute the code-book ids of the pre-training corpus once: [record, lead, beat] int16, padded with -1."""
+    run, corpus = planned.run, opened(planned.source.path)
+    path = codes_path(lab, run.uid, corpus)
+    if path.exists():
+        return False
+    result = RunResult.parse(lab.result(run.uid) or {})
+    objective = load_objective(run, lab.run(run.uid), result.best).to(device)
+    rows = np.arange(len(corpus.index))
+    with torch.no_grad():
+        blocks = [objective.ids(b.to(device)).cpu().numpy() for b in Loader(corpus, rows).sweep(features.BATCH)]
+    width = max(b.shape[2] for b in blocks)
+    padded = [np.pad(b, ((0, 0), (0, 0), (0, width - b.shape[2])), constant_values=-1) for b in blocks]
+    _write_array(path, np.concatenate(padded).astype(np.int16))
+    return True
+
+
+def chosen_steps(run: RunSpec, result: RunResult) -> dict[str, int]:
+    """Return the checkpoints that are evaluated: the one that enters the laws, and the last where it is another."""
+    if run.objective is None or not run.objective.best:
+        return {"last": result.steps}
+    return {"best": result.best} if result.best == result.steps else {"best": result.best, "last": result.steps}
+
+
+def evaluate_run(lab: Lab, planned: PlannedRun, device: str) -> int:
+    """Measure every evaluation of a finished run that the lab does not hold; returns how many were measured.
+
+    Only the checkpoint that enters the laws is probed; the last one keeps its pretext loss.
+    """
+    run = planned.run
+    result = RunResult.parse(lab.result(run.uid) or {})
+    step = next(iter(chosen_steps(run, result).values()))
+    missing = [e for e in planned.evaluations if load_evaluation(lab, run.uid, e.spec) is None]
+    backbone = None
+    for path in dict.fromkeys(e.source.path for e in missing):
+        corpus = opened(path)
+        here = [e for e in missing if e.source.path == path]
+        rows = np.unique(np.concatenate([e.spec.needed(corpus) for e in here]))
+        file = lab.features(run.uid, str(step), corpus.digest, digest(rows.tolist()))
+        x = features.cached(file, rows)
+        if x is None:
+            backbone = backbone or load_backbone(run, lab.run(run.uid), step).to(device)
+            x = features.encode(backbone, corpus, rows, device)
+            _write_array(file, x)
+        for planned_eval in here:
+            _measure(lab, run.uid, planned_eval, corpus, rows, x)
+    return len(missing)
+
+
+def evaluate_handcrafted(lab: Lab, evaluations: tuple[PlannedEval, ...]) -> int:
+    """Measure the hand-crafted features of one corpus: intervals, amplitudes and rate from the stored beats."""
+    missing = [e for e in evaluations if load_evaluation(lab, HANDCRAFTED, e.spec) is None]
+    if not missing:
+        return 0
+    corpus = opened(missing[0].source.path)
+    rows = np.unique(np.concatenate([e.spec.needed(corpus) for e in missing]))
+    x = measure(corpus.signals(rows), corpus.beats(rows), corpus.rate_hz, corpus.lead_ok(rows)).to_numpy(np.float64)
+    for planned_eval in missing:
+        _measure(lab, HANDCRAFTED, planned_eval, corpus, rows, x)
+    return len(missing)
+
+
+def _measure(lab: Lab, uid: str, planned: PlannedEval, corpus: Corpus, rows: Rows, x: np.ndarray) -> None:
+    def encode(wanted: Rows) -> np.ndarray:
+        return x[np.searchsorted(rows, wanted)]
+
+    evaluated = evaluate(planned.spec, corpus, encode)
+    folder = lab.run(uid) / "evaluations"
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = planned.spec.uid
+    _write_array(folder / f"{stem}.npy", evaluated.losses)
+    write_json(folder / f"{stem}.json", {"spec": planned.spec.dump(), "rows": evaluated.rows})
+
+
+def load_evaluation(lab: Lab, uid: str, spec: EvalSpec) -> list[dict[str, Any]] | None:
+    """Return the rows of an evaluation the lab holds, or None."""
+    stored = read_json(lab.run(uid) / "evaluations" / f"{spec.uid}.json")
+    return stored["rows"] if stored and digest(stored["spec"]) == spec.uid else None
+
+
+def load_losses(lab: Lab, uid: str, spec: EvalSpec) -> np.ndarray:
+    """Return the held-out loss of every tested record of an evaluation."""
+    losses: np.ndarray = np.load(lab.run(uid) / "evaluations" / f"{spec.uid}.npy", allow_pickle=False)
+    return losses
+
+
+def _write_array(path: Path, array: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_atomic(path, buffer.getvalue())
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table as Parquet, atomically."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    write_atomic(path, buffer.getvalue())
+
+
+def failure(error: BaseException) -> str:
+    """Return one sentence for the table."""
+    return json.dumps(f"{type(error).__name__}: {error}")[1:-1][:500]

@@ -1,0 +1,72 @@
+"""What a run keeps: checkpoints as safetensors, the state to resume from in two generations, the curve as lines of JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from ecgscale.lab import write_atomic
+
+
+def keep(module: nn.Module, path: Path) -> None:
+    """Write a module's state as safetensors, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    write_atomic(path, save(tensors))
+
+
+def save_state(folder: Path, state: dict[str, Any]) -> None:
+    """Write the state to resume from; the previous generation stays until the next is complete."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    newest = folder / "state.pt"
+    if newest.exists():
+        newest.replace(folder / "state-previous.pt")
+    write_atomic(newest, buffer.getvalue())
+
+
+def load_state(folder: Path) -> dict[str, Any] | None:
+    """Return the newest readable state, or None. Only tensors and plain values are unpickled."""
+    for name in ("state.pt", "state-previous.pt"):
+        try:
+            return torch.load(folder / name, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, ValueError):
+            continue
+    return None
+
+
+def drop_state(folder: Path) -> None:
+    """Remove the resume state of a finished run."""
+    for name in ("state.pt", "state-previous.pt"):
+        (folder / name).unlink(missing_ok=True)
+
+
+class Curve:
+    """The learning curve on disk: one JSON object per logged step; lines at or past `step` are dropped on resume."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        kept = [line for line in read_curve(path) if line["step"] <= step]
+        write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self.path = path
+
+    def log(self, **values: float) -> None:
+        """Append a line."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+def read_curve(path: Path) -> list[dict[str, float]]:
+    """Return the complete lines of a curve; a line torn by a kill is left out."""
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines

@@ -1,0 +1,222 @@
+"""The only training loop.
+
+Every random choice is a function of the run's seed and the step, so the state to resume from is: model, optimiser, step, best so far.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ecgscale import rng
+from ecgscale.batch import Batch
+from ecgscale.data.corpus import Corpus
+from ecgscale.data.split import parts
+from ecgscale.loader import Loader
+from ecgscale.objectives import Objective
+from ecgscale.runs import RunResult, RunSpec, build
+from ecgscale.spec import Explained
+from ecgscale.training import checkpoint, flops, optim
+from ecgscale.training.size import count
+
+SAVE_EVERY_S = 60.0
+VALIDATION_BATCH = 64  # fixed: a contrastive loss depends on it
+TEST_RECORDS = 512
+
+
+class TrainingError(Explained, RuntimeError):
+    """A run cannot go on: its loss is not finite, or its data do not fit it."""
+
+
+def pretrain(
+    run: RunSpec,
+    folder: Path,
+    corpus: Corpus,
+    codes: np.ndarray | None = None,
+    device: str = "cpu",
+    progress: Callable[[int], None] | None = None,
+) -> RunResult:
+    """Train a run to its end, from the newest state in `folder` if there is one.
+
+    Args:
+        run: What to train.
+        folder: The run's folder; checkpoints, curve and state go there.
+        corpus: The corpus whose digest the run names.
+        codes: Code-book ids of the corpus, where the objective needs them.
+        device: Where to compute.
+        progress: Told the step now and then.
+
+    Returns:
+        What the run left.
+
+    Raises:
+        TrainingError: the loss is not finite, or D exceeds the training part.
+    """
+    started = time.monotonic()
+    loaders = _loaders(run, corpus, codes)
+    backbone, objective = build(run)
+    assert objective is not None
+    objective.to(device)
+    cost = flops.per_record(objective, [loaders["train"].step(run.seed, s, run.recipe.batch).to(device) for s in range(3)])
+    loop = _Loop(run, folder, objective, loaders, device)
+    loop.resume()
+    loop.train(progress)
+    test = {}
+    for name, step in {"best": loop.best_step, "last": run.recipe.steps}.items():
+        objective.load_state_dict(loop.kept(step))
+        test[name] = loop.evaluate("test")
+    checkpoint.drop_state(folder)
+    return RunResult(
+        N=count(backbone),
+        N_total=sum(p.numel() for p in objective.parameters() if p.requires_grad),
+        steps=run.recipe.steps,
+        best=loop.best_step,
+        flop_per_record=cost,
+        validation={"best": loop.best_loss, "last": loop.last_loss},
+        test=test,
+        records={"validation": len(loaders["validation"]), "test": len(loaders["test"])},
+        seconds=loop.seconds_before + time.monotonic() - started,
+    )
+
+
+def _loaders(run: RunSpec, corpus: Corpus, codes: np.ndarray | None) -> dict[str, Loader]:
+    rows = parts(corpus.index, run.split, run.order)
+    if run.D > len(rows["train"]):
+        raise TrainingError(f"the run asks for D = {run.D:,} records, the training part of {corpus.name} has {len(rows['train']):,}")
+    labels = tuple(getattr(run.objective, "labels", ()))
+    chosen = {
+        "train": rows["train"][: run.D],
+        "validation": rows["validation"][: run.recipe.validation_records],
+        "test": rows["test"][:TEST_RECORDS],
+    }
+    return {name: Loader(corpus, r, labels, codes) for name, r in chosen.items()}
+
+
+class _Loop:
+    """The state of one training and the steps that move it."""
+
+    def __init__(self, run: RunSpec, folder: Path, objective: Objective, loaders: dict[str, Loader], device: str) -> None:
+        self.run, self.folder, self.objective, self.loaders, self.device = run, folder, objective, loaders, device
+        self.optimiser = optim.adamw(objective, run.recipe)
+        self.step = 0
+        self.best_step, self.best_loss, self.last_loss = 0, float("inf"), float("nan")
+        self.seconds_before = 0.0
+        recipe = run.recipe
+        self.validate_at = {round(recipe.steps * (i + 1) / recipe.validations) for i in range(recipe.validations)}
+        self.log_every = max(1, recipe.steps // 40)
+        self.saved = time.monotonic()
+        self.began = self.saved
+
+    def resume(self) -> None:
+        state = checkpoint.load_state(self.folder)
+        if state is not None:
+            self.objective.load_state_dict(state["objective"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.step, self.best_step = state["step"], state["best_step"]
+            self.best_loss, self.last_loss = state["best_loss"], state["last_loss"]
+            self.seconds_before = state["seconds"]
+        self.curve = checkpoint.Curve(self.folder / "curve.jsonl", self.step)
+
+    def train(self, progress: Callable[[int], None] | None) -> None:
+        recipe = self.run.recipe
+        total = torch.zeros((), device=self.device)
+        since = 0
+        while self.step < recipe.steps:
+            total += self._update(self.step)
+            since += 1
+            self.step += 1
+            validate = self.step in self.validate_at
+            if validate or self.step % self.log_every == 0:
+                self._log(float(total) / since, validate)
+                total.zero_()
+                since = 0
+                if progress is not None:
+                    progress(self.step)
+                if time.monotonic() - self.saved > SAVE_EVERY_S and self.step < recipe.steps:
+                    self._save()
+
+    def _update(self, step: int) -> torch.Tensor:
+        recipe = self.run.recipe
+        batch = self.loaders["train"].step(self.run.seed, step, recipe.batch).to(self.device)
+        self.objective.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = optim.rate(recipe, step)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss = self._loss(batch, rng.seed_of(self.run.seed, "step", step))
+        loss.backward()
+        if recipe.clip:
+            torch.nn.utils.clip_grad_norm_(self.objective.parameters(), recipe.clip)
+        self.optimiser.step()
+        self.objective.after_step()
+        return loss.detach()
+
+    def _loss(self, batch: Batch, seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)  # dropout
+        mixed = torch.autocast(self.device, torch.bfloat16) if self.run.precision == "bf16" else nullcontext()
+        with mixed:
+            loss = self.objective(batch, torch.Generator().manual_seed(seed))
+        self.parts = loss.parts
+        return loss.value
+
+    def _log(self, train_loss: float, validate: bool) -> None:
+        if not np.isfinite(train_loss):
+            raise TrainingError(f"the loss is {train_loss} at step {self.step}: lower the learning rate ({self.run.recipe.lr:g})")
+        line: dict[str, float] = {
+            "step": self.step,
+            "seen": self.step * self.run.recipe.batch,
+            "loss": train_loss,
+            "lr": optim.rate(self.run.recipe, self.step - 1),
+            **{name: float(value) for name, value in self.parts.items()},
+        }
+        if validate:
+            self.last_loss = line["validation"] = self.evaluate("validation")
+            self._keep()
+        self.curve.log(**line)
+
+    def _keep(self) -> None:
+        """Keep this step as the last and, if its validation loss is the lowest, as the best; forget what is neither."""
+        if self.last_loss < self.best_loss:
+            self.best_loss, self.best_step = self.last_loss, self.step
+        folder = self.folder / "checkpoints"
+        checkpoint.keep(self.objective.backbone, folder / f"{self.step}.safetensors")
+        checkpoint.keep(self.objective, folder / f"{self.step}-objective.safetensors")
+        for path in folder.glob("*.safetensors"):
+            if int(path.stem.split("-")[0]) not in (self.best_step, self.step):
+                path.unlink()
+
+    def kept(self, step: int) -> dict[str, torch.Tensor]:
+        """Return the whole objective's state at a kept step."""
+        from safetensors.torch import load_file
+
+        return load_file(self.folder / "checkpoints" / f"{step}-objective.safetensors")
+
+    @torch.no_grad()
+    def evaluate(self, part: str) -> float:
+        """Return the mean loss on a held-out part with common random numbers: the same for every run."""
+        self.objective.eval()
+        total = weight = 0.0
+        for number, batch in enumerate(self.loaders[part].sweep(VALIDATION_BATCH)):
+            on_device = batch.to(self.device)
+            units = float(self.objective.loss_weight(on_device))
+            total += units * float(self._loss(on_device, rng.seed_of(0, part, number)))
+            weight += units
+        return total / weight if weight else float("nan")
+
+    def _save(self) -> None:
+        state: dict[str, Any] = {
+            "objective": self.objective.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "best_step": self.best_step,
+            "best_loss": self.best_loss,
+            "last_loss": self.last_loss,
+            "seconds": self.seconds_before + time.monotonic() - self.began,
+        }
+        checkpoint.save_state(self.folder, state)
+        self.saved = time.monotonic()

@@ -1,0 +1,80 @@
+"""How large a model is, and which dial makes it as large as wanted."""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from ecgscale.backbones import BackboneSpec
+from ecgscale.spec import Explained
+
+S = TypeVar("S", bound=BackboneSpec)
+
+TOLERANCE = 0.1  # of the target N
+STEPS = 40  # halvings of the dial's bracket
+
+
+class SizeError(Explained, ValueError):
+    """No dial brings a backbone near the wanted size; the message names the nearest size that exists."""
+
+
+def count(module: nn.Module) -> int:
+    """Return the number of parameters of a module; buffers are none."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def size(spec: BackboneSpec, leads: int, samples: int) -> int:
+    """Return N, the parameters of the backbone `spec` builds, without allocating them."""
+    with torch.device("meta"):
+        return count(spec.build(leads, samples))
+
+
+def solve(spec: S, target_N: float, leads: int, samples: int) -> tuple[S, int]:
+    """Find the dial at which a backbone has `target_N` parameters, by bisection on the meta device.
+
+    Args:
+        spec: An architecture; its own dial is where the search starts.
+        target_N: Wanted number of parameters.
+        leads, samples: Shape of the windows.
+
+    Returns:
+        The architecture at that dial, and the parameters it really has.
+
+    Raises:
+        SizeError: the nearest size is more than 10 % away.
+    """
+    low, high = _bracket(spec, target_N, leads, samples)
+    tried: dict[float, int] = {}
+    for _ in range(STEPS):
+        dial = _short(math.sqrt(low * high))
+        if dial in tried:
+            break
+        tried[dial] = size(spec.sized(dial), leads, samples)
+        low, high = (dial, high) if tried[dial] < target_N else (low, dial)
+    dial = min(tried, key=lambda d: abs(tried[d] - target_N))
+    if abs(tried[dial] - target_N) > TOLERANCE * target_N:
+        raise SizeError(
+            f"{spec.part_name()} cannot have {target_N:,.0f} parameters within 10 %: the nearest is {tried[dial]:,} at dial {dial:g}"
+        )
+    return spec.sized(dial), tried[dial]
+
+
+def _bracket(spec: BackboneSpec, target_N: float, leads: int, samples: int) -> tuple[float, float]:
+    """Return two dials, one too small (or the smallest of use), one large enough."""
+    low = high = spec.dial
+    for _ in range(STEPS):
+        if size(spec.sized(high), leads, samples) >= target_N:
+            break
+        high *= 2
+    for _ in range(STEPS):
+        if size(spec.sized(low), leads, samples) < target_N:
+            break
+        low /= 2
+    return low, high
+
+
+def _short(dial: float) -> float:
+    return float(f"{dial:.6g}")

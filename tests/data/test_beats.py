@@ -1,0 +1,197 @@
+"""The beat finder on ECGs with known beats, on LUDB against its cardiologists, and on bad input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import resample_poly
+
+from ecgscale.data.beats import FINDERS, find_beats
+
+wfdb = pytest.importorskip("wfdb")
+LEADS = ("i", "ii", "iii", "avr", "avl", "avf", "v1", "v2", "v3", "v4", "v5", "v6")
+
+
+def synthetic(
+    r_s: np.ndarray, rate_hz: float = 100.0, length_s: float = 10.0, t_mv: float = 0.3, qrs_mv: float = 1.0,
+    noise_mv: float = 0.02, qrs_s: float = 0.02, seed: int = 0,
+) -> np.ndarray:  # fmt: skip
+    """ECG [1, 12, time] with a P wave, a QRS and a T wave at every R time, each lead with its own gains."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(round(length_s * rate_hz)) / rate_hz
+    rr = np.diff(r_s, append=r_s[-1] + np.median(np.diff(r_s)) if len(r_s) > 1 else r_s[-1] + 1)
+
+    def wave(at: np.ndarray, width: np.ndarray | float) -> np.ndarray:
+        return np.exp(-0.5 * ((t - at[:, None]) / np.broadcast_to(width, at.shape)[:, None]) ** 2).sum(axis=0)
+
+    gain = rng.uniform(0.5, 1.5, (12, 3)) * rng.choice([-1, 1], (12, 3))
+    qt = 0.3 * np.sqrt(rr)
+    waves = 0.1 * wave(r_s - 0.16 * np.sqrt(rr), 0.025), qrs_mv * wave(r_s, qrs_s), t_mv * wave(r_s + qt, 0.14 * qt)
+    return (gain @ np.stack(waves) + noise_mv * rng.standard_normal((12, len(t))))[None].astype(np.float32)
+
+
+def assert_found(found: np.ndarray, r_s: np.ndarray, rate_hz: float = 100.0, within_s: float = 0.03) -> None:
+    assert len(found) == len(r_s)
+    assert np.abs(found / rate_hz - r_s).max() <= within_s
+
+
+@pytest.mark.parametrize("rate_hz", [100.0, 250.0, 500.0])
+@pytest.mark.parametrize("per_min", [30, 60, 100, 150, 220])
+def test_every_heart_rate_at_every_sampling_rate(per_min: int, rate_hz: float) -> None:
+    r_s = np.arange(0.3, 9.8, 60 / per_min)
+    assert_found(find_beats(synthetic(r_s, rate_hz), rate_hz)[0], r_s, rate_hz)
+
+
+def test_irregular_rhythm() -> None:
+    r_s = 0.3 + np.cumsum(np.random.default_rng(3).uniform(0.35, 1.4, 9))
+    assert_found(find_beats(synthetic(r_s), 100)[0], r_s)
+
+
+def test_tall_t_waves_are_not_counted() -> None:
+    r_s = np.arange(0.4, 9.6, 0.9)
+    assert_found(find_beats(synthetic(r_s, t_mv=1.2), 100)[0], r_s)
+
+
+def test_low_amplitude() -> None:
+    r_s = np.arange(0.4, 9.6, 0.8)
+    assert_found(find_beats(synthetic(r_s, qrs_mv=0.05, t_mv=0.01, noise_mv=0.005), 100)[0], r_s)
+
+
+def test_wide_premature_beats_among_normal_ones() -> None:
+    normal, early = np.array([0.5, 1.4, 2.3, 4.1, 5.0, 6.8, 7.7, 8.6]), np.array([2.85, 5.5])
+    signal = synthetic(normal) + synthetic(early, qrs_mv=2.0, t_mv=0.8, qrs_s=0.045, noise_mv=0.0, seed=1)
+    assert_found(find_beats(signal, 100)[0], np.sort(np.concatenate([normal, early])), within_s=0.05)
+
+
+def test_z_scores_and_any_gain_give_the_same_beats() -> None:
+    signal = synthetic(np.arange(0.4, 9.6, 0.7))
+    z = (signal - signal.mean(axis=-1, keepdims=True)) / signal.std(axis=-1, keepdims=True)
+    expected = find_beats(signal, 100)[0]
+    assert np.array_equal(find_beats(z, 100)[0], expected)
+    assert np.array_equal(find_beats(1000 * signal, 100)[0], expected)
+
+
+def test_one_lead_of_artefact_does_not_add_beats() -> None:
+    r_s = np.arange(0.4, 9.6, 0.9)
+    signal = synthetic(r_s)
+    signal[0, 6, 500:540] += np.random.default_rng(0).normal(0, 5, 40)
+    assert_found(find_beats(signal, 100)[0], r_s)
+
+
+def test_missing_leads_are_not_looked_at() -> None:
+    r_s = np.arange(0.4, 9.6, 0.9)
+    signal, ok = synthetic(r_s), np.zeros((1, 12), bool)
+    ok[0, 1] = True
+    signal[0, ~ok[0]] = synthetic(np.arange(0.2, 9.8, 0.37), seed=5)[0, ~ok[0]]
+    assert_found(find_beats(signal, 100, ok)[0], r_s)
+    assert len(find_beats(signal, 100, np.zeros((1, 12), bool))[0]) == 0
+
+
+@pytest.mark.parametrize("finder", FINDERS)
+def test_flat_records_are_empty(finder: str) -> None:
+    flat = np.stack([np.zeros((12, 1000)), np.full((12, 1000), 1.5)]).astype(np.float32)
+    assert [len(beats) for beats in find_beats(flat, 100, finder=finder)] == [0, 0]  # type: ignore[arg-type]
+
+
+def test_noise_alone_has_no_beats() -> None:
+    noise = np.random.default_rng(0).standard_normal((50, 12, 1000)).astype(np.float32)
+    assert sum(len(beats) for beats in find_beats(noise, 100)) == 0
+
+
+def test_a_short_record_padded_with_zeros_has_no_beat_at_its_end() -> None:
+    r_s = np.arange(0.4, 3.9, 0.8)
+    signal = synthetic(r_s) + np.float32(2)
+    signal[:, :, 420:] = 0
+    assert_found(find_beats(signal, 100)[0], r_s)
+
+
+def test_records_do_not_touch_each_other() -> None:
+    records = np.concatenate([synthetic(np.arange(0.4, 9.6, 0.5 + 0.02 * k), seed=k) for k in range(40)])
+    together = find_beats(records, 100)
+    assert all(np.array_equal(together[k], find_beats(records[k : k + 1], 100)[0]) for k in range(40))
+    assert find_beats(records[:0], 100) == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 1200), st.sampled_from([60.0, 100.0, 128.0, 500.0]))
+def test_indices_rise_within_the_record(seed: int, samples: int, rate_hz: float) -> None:
+    signal = np.cumsum(np.random.default_rng(seed).standard_t(1.5, (2, 3, samples)), axis=-1).astype(np.float32)
+    for beats in find_beats(signal, rate_hz):
+        assert beats.dtype == np.int32
+        assert (np.diff(beats) > 0).all()
+        assert ((beats >= 0) & (beats < samples)).all()
+
+
+def test_bad_input_is_named() -> None:
+    signal = synthetic(np.array([1.0, 2.0, 3.0]))
+    with pytest.raises(ValueError, match="expected three"):
+        find_beats(signal[0], 100)
+    with pytest.raises(ValueError, match="lead_ok has shape"):
+        find_beats(signal, 100, np.ones((1, 3), bool))
+    with pytest.raises(ValueError, match="expected at least 50"):
+        find_beats(signal, 25)
+    with pytest.raises(ValueError, match="not a beat finder"):
+        find_beats(signal, 100, finder="pan")  # type: ignore[arg-type]
+    signal[0, 2, 5] = np.nan
+    with pytest.raises(ValueError, match="row 0 has NaN"):
+        find_beats(signal, 100)
+
+
+def reference(record: Path) -> np.ndarray:
+    """QRS times of one LUDB record, s: the median over leads of the annotated peaks, where half the leads agree."""
+    peaks = []
+    for lead in LEADS:
+        note = wfdb.rdann(str(record), lead)
+        peaks.append(note.sample[np.array(note.symbol) == "N"])
+    every = np.sort(np.concatenate(peaks))
+    beats = np.split(every, np.flatnonzero(np.diff(every) > 60) + 1)
+    return np.array([np.median(beat) for beat in beats if len(beat) >= 6]) / 500
+
+
+def agreement(found_s: list[np.ndarray], true_s: list[np.ndarray], within_s: float) -> tuple[float, float]:
+    """Sensitivity and precision over the annotated spans, each beat matched once."""
+    hits = wanted = given = 0
+    for found, true in zip(found_s, true_s, strict=True):
+        found = found[(found >= true[0] - within_s) & (found <= true[-1] + within_s)]
+        free = np.ones(len(found), bool)
+        for beat in true:
+            gaps = np.where(free, np.abs(found - beat), np.inf)
+            if len(gaps) and gaps.min() <= within_s:
+                free[gaps.argmin()] = False
+        hits, wanted, given = hits + int((~free).sum()), wanted + len(true), given + len(found)
+    return hits / wanted, hits / given
+
+
+@pytest.fixture(scope="module")
+def ludb(shared_data: Path) -> tuple[np.ndarray, list[np.ndarray]]:
+    records = [shared_data / "ludb" / "data" / str(k) for k in range(1, 201)]
+    signals = np.stack([wfdb.rdrecord(str(record)).p_signal.T for record in records])
+    return signals, [reference(record) for record in records]
+
+
+@pytest.mark.parametrize("z_scored", [False, True])
+@pytest.mark.parametrize("rate_hz", [100, 500])
+def test_ludb(ludb: tuple[np.ndarray, list[np.ndarray]], rate_hz: int, z_scored: bool) -> None:
+    signals, true_s = ludb
+    x = resample_poly(signals, rate_hz, 500, axis=-1) if rate_hz != 500 else signals
+    if z_scored:
+        x = (x - x.mean(axis=-1, keepdims=True)) / x.std(axis=-1, keepdims=True)
+    found_s = [beats / rate_hz for beats in find_beats(x.astype(np.float32), rate_hz)]
+    assert min(agreement(found_s, true_s, 0.150)) >= 0.995
+    assert min(agreement(found_s, true_s, 0.050)) >= 0.98
+
+
+def test_xqrs_is_the_published_finder(ludb: tuple[np.ndarray, list[np.ndarray]]) -> None:
+    signals, true_s = ludb
+    x = resample_poly(signals[:40], 1, 5, axis=-1).astype(np.float32)
+    found = find_beats(x, 100, finder="xqrs")
+    direct = wfdb.processing.xqrs_detect(x[0, 0].astype(np.float64), fs=100, verbose=False)
+    assert np.array_equal(found[0], direct)
+    sensitivity, precision = agreement([beats / 100 for beats in found], true_s[:40], 0.150)
+    ours = agreement([beats / 100 for beats in find_beats(x, 100)], true_s[:40], 0.150)
+    assert sensitivity > 0.9
+    assert precision < ours[1]
