@@ -17,6 +17,8 @@ import warnings
 
 from ecgscale.datasets.simulated import Simulated
 
+_REPEATS = 3
+
 
 def consume(job: tuple[int, int]) -> int:
     """Generate `count` records under a seed and return how many came."""
@@ -25,16 +27,19 @@ def consume(job: tuple[int, int]) -> int:
 
 
 def ours(count: int, workers: int) -> float:
-    """Records per second of `workers` processes that make `count` records each; imports and start-up are not counted."""
+    """Records per second of `workers` processes that make `count` records each, start-up not counted; best repeat."""
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         pool.map(consume, [(200, 0)] * workers, chunksize=1)
-        start = time.perf_counter()
-        made = sum(pool.map(consume, [(count, seed) for seed in range(workers)], chunksize=1))
-        return made / (time.perf_counter() - start)
+        best = 0.0
+        for _ in range(_REPEATS):
+            start = time.perf_counter()
+            made = sum(pool.map(consume, [(count, seed) for seed in range(workers)], chunksize=1))
+            best = max(best, made / (time.perf_counter() - start))
+        return best
 
 
 def neurokit(count: int) -> float | None:
-    """Records per second of neurokit2's 12-lead simulator on one core, or None without neurokit2."""
+    """Records per second of neurokit2's 12-lead simulator on one core (best single record), or None without it."""
     try:
         import neurokit2
     except ImportError as error:
@@ -43,10 +48,12 @@ def neurokit(count: int) -> float | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         neurokit2.ecg_simulate(duration=10, sampling_rate=100, method="multileads", random_state=0)
-        start = time.perf_counter()
+        seconds = []
         for seed in range(count):
+            start = time.perf_counter()
             neurokit2.ecg_simulate(duration=10, sampling_rate=100, method="multileads", random_state=seed)
-        return count / (time.perf_counter() - start)
+            seconds.append(time.perf_counter() - start)
+        return 1 / min(seconds)
 
 
 def main() -> None:
@@ -58,9 +65,7 @@ def main() -> None:
     args = parser.parse_args()
     one, many, theirs = ours(args.count, 1), ours(args.count, args.workers), neurokit(args.neurokit)
     ratio = f"{theirs:.2f} | {one / theirs:,.0f}" if theirs else "- | -"
-    print(
-        f"| date | machine | ours, 1 core, records/s | ours, {args.workers} cores | neurokit2, 1 core | ratio on 1 core |"
-    )
+    print(f"| date | machine | records/s, 1 core | {args.workers} cores | neurokit2, 1 core | ratio, 1 core |")
     print("|---|---|---|---|---|---|")
     machine = f"{platform.machine()}, Python {platform.python_version()}"
     print(f"| {datetime.date.today()} | {machine} | {one:,.0f} | {many:,.0f} | {ratio} |")

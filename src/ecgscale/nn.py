@@ -5,6 +5,8 @@ Sources: the Vision Transformer (Dosovitskiy et al. 2021) as HeartLang lays it o
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -175,3 +177,8 @@ class SequenceEncoder(nn.Module):
         """Return what hides invalid tokens from every query [batch * heads, 1, 1 + token]: the class token is always seen."""
         bias = torch.zeros(valid.shape, dtype=dtype, device=valid.device).masked_fill(~valid, torch.finfo(dtype).min / 2)
         return F.pad(bias, (1, 0)).repeat_interleave(self.blocks[0].attention.heads, 0)[:, None]
+
+def head_count(width: int) -> int:
+    """Return the divisor of `width` that brings the head width nearest to width/8 kept between 32 and 64."""
+    target = min(max(width / 8, 32.0), 64.0)
+    return min((h for h in range(1, width + 1) if width % h == 0), key=lambda h: abs(math.log(width / h / target)))

@@ -2,7 +2,8 @@
 
 Beat tokens follow HeartLang's QRSTokenizer (Jin et al. 2025, PKUDigitalHealth/HeartLang, MIT): an inner beat reaches to the midpoints
 between its neighbours' peaks, the first starts and the last ends 48 samples from its peak, a beat longer than 96 samples is cut anew
-to 96 around its peak, and the peak always stands at index 48 of a 96-sample zero buffer. Beats follow each other lead by lead.
+to 96 around its peak, and the peak stands at index 48 of a 96-sample zero buffer, later only by what a beat has more than 48 samples
+before its peak; what does not fit at the end is lost. Beats follow each other lead by lead.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class BeatTokens:
     """The beats of a batch as sequences, lead by lead: token t of a record with n beats is beat t % n of lead t // n.
 
     Attributes:
-        values: [batch, token, 96] float32, the signal around the peak, zero outside the beat.
+        values: [batch, token, 96] float32, the beat, zero outside it.
         lead: [batch, token] int64, 1..leads, 0 = padding.
         second: [batch, token] int64, 1 + second of the window the peak falls into, 0 = padding.
         beat: [batch, token] int64, column of `Batch.beats`; 0 where padding.
@@ -137,6 +138,7 @@ def _values(signal: Tensor, lead: Tensor, peak: Tensor, start: Tensor, stop: Ten
     """Return the 96 samples around each peak [batch, token, 96], zero outside [start, stop)."""
     windows = F.pad(signal, (HALF, HALF)).unfold(2, BEAT, 1)  # batch lead time+1 96, a view
     row = torch.arange(len(signal), device=signal.device)[:, None]
-    around = peak[..., None] - HALF + torch.arange(BEAT, device=signal.device)
-    inside = (around >= start[..., None]) & (around < stop[..., None])
-    return windows[row, lead, peak.clamp(min=0)] * inside
+    anchor = torch.minimum(peak, start + HALF).clamp(min=0)  # the sample at index 48
+    around = torch.arange(-HALF, HALF, device=signal.device)
+    inside = (around >= (start - anchor)[..., None]) & (around < (stop - anchor)[..., None])
+    return windows[row, lead, anchor] * inside

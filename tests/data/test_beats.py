@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
 from ecgscale.data.beats import FINDERS, find_beats
+from ecgscale.data.simulation.worlds import WorldName
+from ecgscale.datasets.simulated import Simulated, latents
 
 wfdb = pytest.importorskip("wfdb")
 LEADS = ("i", "ii", "iii", "avr", "avl", "avf", "v1", "v2", "v3", "v4", "v5", "v6")
@@ -29,8 +31,8 @@ def synthetic(
         return np.exp(-0.5 * ((t - at[:, None]) / np.broadcast_to(width, at.shape)[:, None]) ** 2).sum(axis=0)
 
     gain = rng.uniform(0.5, 1.5, (12, 3)) * rng.choice([-1, 1], (12, 3))
-    qt = 0.3 * np.sqrt(rr)
-    waves = 0.1 * wave(r_s - 0.16 * np.sqrt(rr), 0.025), qrs_mv * wave(r_s, qrs_s), t_mv * wave(r_s + qt, 0.14 * qt)
+    qt = 0.3 * np.cbrt(rr)
+    waves = 0.1 * wave(r_s - 0.16 * np.sqrt(rr), 0.03), qrs_mv * wave(r_s, qrs_s), t_mv * wave(r_s + qt, 0.2 * qt)
     return (gain @ np.stack(waves) + noise_mv * rng.standard_normal((12, len(t))))[None].astype(np.float32)
 
 
@@ -58,7 +60,7 @@ def test_tall_t_waves_are_not_counted() -> None:
 
 def test_low_amplitude() -> None:
     r_s = np.arange(0.4, 9.6, 0.8)
-    assert_found(find_beats(synthetic(r_s, qrs_mv=0.05, t_mv=0.01, noise_mv=0.005), 100)[0], r_s)
+    assert_found(find_beats(0.05 * synthetic(r_s, noise_mv=0.1), 100)[0], r_s)
 
 
 def test_wide_premature_beats_among_normal_ones() -> None:
@@ -124,6 +126,16 @@ def test_indices_rise_within_the_record(seed: int, samples: int, rate_hz: float)
         assert beats.dtype == np.int32
         assert (np.diff(beats) > 0).all()
         assert ((beats >= 0) & (beats < samples)).all()
+
+
+@pytest.mark.parametrize("world", ["code", "hospital", "screening", "emergency"])
+def test_simulated_worlds(world: WorldName) -> None:
+    spec = Simulated(world=world, count=200, enrich=3.0 if world == "code" else 1.0)
+    signals = np.stack([record.signal for record in spec.records()])
+    inside = [peaks[(peaks > 0.15) & (peaks < 9.85)] for peaks in latents(spec, np.arange(200))["r_peaks_s"]]
+    found_s = [beats / 100 for beats in find_beats(signals, 100)]
+    assert min(agreement(found_s, inside, 0.150)) >= 0.99
+    assert min(agreement(found_s, inside, 0.050)) >= 0.98
 
 
 def test_bad_input_is_named() -> None:

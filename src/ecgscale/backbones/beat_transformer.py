@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ecgscale.backbones import Backbone, BackboneSpec, Tokens
 from ecgscale.batch import Batch
-from ecgscale.nn import SequenceEncoder
+from ecgscale.nn import SequenceEncoder, head_count
 from ecgscale.views import BEAT, BeatTokens, cut_beats, most_beats
 
 PUBLISHED_TOKENS = 256
@@ -93,9 +93,3 @@ def _grained(width: float) -> int:
     """Round to a multiple of 2 below 64 and of width/16 (a power of two, at most 64) above: whole heads, steps of at most 1/16."""
     grain = min(max(2, 2 ** math.floor(math.log2(max(width, 1)) - 4)), 64)
     return max(grain, grain * round(width / grain))
-
-
-def head_count(width: int) -> int:
-    """Return the divisor of `width` that brings the head width nearest to width/8 kept between 32 and 64."""
-    target = min(max(width / 8, 32.0), 64.0)
-    return min((h for h in range(1, width + 1) if width % h == 0), key=lambda h: abs(math.log(width / h / target)))

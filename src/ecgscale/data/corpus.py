@@ -1,8 +1,8 @@
 """Signals and their index on disk in one form, written once and read by memory map.
 
-A corpus is a folder: `signals-00000.npy` … (int16 [record, lead, time], 1e-3 mV or 1e-3 z-units per count), `index.parquet` (one row
-per record, with beats and labels), `quarantine.parquet` (record, reason), `spec.json` (what it was made from) and `manifest.json`,
-written last: its existence means the corpus is whole.
+A corpus is a folder: `signals-00000.npy` … (int16 [record, lead, time], 1e-3 mV or 1e-3 z-units per count),
+`index.parquet` (one row per record, with beats and labels), `quarantine.parquet` (record, reason), `spec.json` (what
+it was made from) and `manifest.json`, written last: its existence means the corpus is whole.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,8 @@ import pyarrow.parquet as pq
 
 from ecgscale.data import ingestion
 from ecgscale.data.signal import Form, FormError
+from ecgscale.data.source import Source
 from ecgscale.data.storage import SCALE, CorpusError
-
-if TYPE_CHECKING:
-    from ecgscale.datasets import DatasetSpec
 
 __all__ = ["Corpus", "CorpusError", "Form", "FormError", "check_form", "ingest"]
 
@@ -34,7 +32,7 @@ _HIDDEN = "fingerprint"  # kept out of the index frame: 64 bytes per record that
 
 
 def ingest(
-    dataset: DatasetSpec, root: Path | None, form: Form, out: Path, progress: Callable[[int], None] | None = None
+    dataset: Source, root: Path | None, form: Form, out: Path, progress: Callable[[int], None] | None = None
 ) -> Corpus:
     """Read every record of a source, bring it to one form and write a corpus.
 
@@ -56,7 +54,7 @@ def ingest(
     return Corpus.open(out)
 
 
-def check_form(dataset: DatasetSpec, root: Path | None, form: Form) -> str:
+def check_form(dataset: Source, root: Path | None, form: Form) -> str:
     """Return the unit a source would have in `form`, judged by its first readable record.
 
     Raises:
@@ -119,9 +117,13 @@ class Corpus:
 
     @cached_property
     def index(self) -> pd.DataFrame:
-        """One row per record: record, patient, age, sex, fold, shard, offset, seconds, lead_ok, beats, `label.<name>`."""
+        """One row per record, its label is the row in the corpus.
+
+        Columns: record, patient (`population:id`), age, sex, fold, shard, offset, seconds (of signal in the window),
+        lead_ok (bit i for lead i), beats (sample indices) and `label.<name>` (1, 0 or NaN).
+        """
         names = [name for name in pq.read_schema(self.path / "index.parquet").names if name != _HIDDEN]
-        frame = pq.read_table(self.path / "index.parquet", columns=names).to_pandas()
+        frame: pd.DataFrame = pq.read_table(self.path / "index.parquet", columns=names).to_pandas()
         frame["fold"] = frame["fold"].astype("Int64")
         frame["sex"] = frame["sex"].astype(object).where(frame["sex"].notna(), None)
         return frame
@@ -167,7 +169,7 @@ class Corpus:
     def lead_ok(self, rows: Rows) -> npt.NDArray[np.bool_]:
         """Return [row, lead] bool: does the lead carry a signal?"""
         mask = self.index["lead_ok"].to_numpy()[np.asarray(rows, dtype=np.int64)]
-        return (mask[:, None] >> np.arange(len(self.leads))[None]) & 1 == 1
+        return np.asarray((mask[:, None] >> np.arange(len(self.leads))[None]) & 1, dtype=bool)
 
     def verify(self) -> None:
         """Read everything once more.

@@ -1,8 +1,9 @@
 """A small vector that tells whether two signals are the same recording, whatever their rate, unit or filter.
 
-Every lead's spectrum between 1 and 15 Hz over the first ten seconds, which any diagnostic band keeps and any usual rate holds, is
-divided by its norm and projected on fixed random directions. The cosine of two fingerprints is near 1 for one recording stored
-twice and scatters around 0 for two recordings (Johnson and Lindenstrauss 1984: random projections keep angles).
+Every lead's spectrum between 1 and 15 Hz over the first ten seconds, which any diagnostic band keeps and any usual
+rate holds, is divided by its norm and projected on fixed random directions. The cosine of two fingerprints is near 1
+for one recording stored twice and scatters around 0 for two recordings (Johnson and Lindenstrauss 1984: random
+projections keep angles).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def fingerprints(signal: Float, leads: tuple[str, ...], rate_hz: float) -> npt.N
     directions = np.concatenate([_directions(lead, parts.shape[-1]) for lead in used])
     vector = parts.reshape(len(parts), -1) @ directions
     vector /= np.maximum(np.linalg.norm(vector, axis=-1, keepdims=True), 1e-9)
-    return np.rint(vector * 127).astype(np.int8)
+    return np.asarray(np.rint(vector * 127), dtype=np.int8)
 
 
 def same(a: npt.NDArray[np.int8], b: npt.NDArray[np.int8], threshold: float = 0.85) -> npt.NDArray[np.int64]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,8 @@ import pyarrow.parquet as pq
 from ecgscale.data import beats, fingerprint, quality, signal
 from ecgscale.data.record import Record, Rejected, check
 from ecgscale.data.signal import Band, Form, samples_in_form, to_form, to_millivolts, unit_in_form
+from ecgscale.data.source import Source
 from ecgscale.data.storage import SCALE, Columns, CorpusError, Shards, appearing, hash_table, writing
-
-if TYPE_CHECKING:
-    from ecgscale.datasets import DatasetSpec
 
 FORMAT = 1  # of the folder
 CHUNK = 128  # records held at once
@@ -32,11 +30,10 @@ _NOT_CONTENT = ("shard", "offset")  # where a record lies is no part of what it 
 
 
 def run(
-    dataset: DatasetSpec, root: Path | None, form: Form, out: Path, progress: Callable[[int], None] | None = None
+    dataset: Source, root: Path | None, form: Form, out: Path, progress: Callable[[int], None] | None = None
 ) -> None:
     """Write the corpus of a source to `out`; see `ecgscale.data.corpus.ingest`."""
-    with appearing(out) as folder:
-        shards = Shards(folder, len(form.leads), form.samples)
+    with appearing(out) as folder, Shards(folder, len(form.leads), form.samples) as shards:
         columns, rejected, units, band, done = Columns(), [], Counter[str](), set[Band | None](), 0
         for chunk in _chunks(_named_once(dataset.records(root)), CHUNK):
             whole, bad = _prepare(chunk, dataset, form, next(iter(units), None))
@@ -57,7 +54,7 @@ def run(
             _finish(folder, dataset, root, form, shards, columns.table(), rejected, next(iter(units)), band)
 
 
-def unit_of_first(dataset: DatasetSpec, root: Path | None, form: Form) -> str:
+def unit_of_first(dataset: Source, root: Path | None, form: Form) -> str:
     """Return the unit the first good record has in `form`; see `ecgscale.data.corpus.check_form`."""
     rejected = []
     for item in dataset.records(root):
@@ -71,7 +68,7 @@ def unit_of_first(dataset: DatasetSpec, root: Path | None, form: Form) -> str:
 
 def digest_of(folder: Path, manifest: dict[str, Any]) -> str:
     """Compute the digest of a corpus folder from its files."""
-    hasher = hashlib.sha256()
+    hasher = hashlib.blake2b()
     for name in manifest["shards"]:
         shard = np.load(folder / name, mmap_mode="r")
         for start in range(0, len(shard), CHUNK):
@@ -107,7 +104,7 @@ def _named_once(items: Iterable[Record | Rejected]) -> Iterator[Record | Rejecte
 
 
 def _prepare(
-    chunk: list[Record | Rejected], dataset: DatasetSpec, form: Form, unit: str | None
+    chunk: list[Record | Rejected], dataset: Source, form: Form, unit: str | None
 ) -> tuple[_Whole, list[Rejected]]:
     """Judge and transform a chunk: records that agree in everything but content are treated as one array."""
     reasons: list[str | None] = [_reason(item, form) for item in chunk]
@@ -149,7 +146,7 @@ def _no_lead(record: Record, form: Form) -> str | None:
 def _transform(
     records: list[Record],
     key: tuple[str, float, tuple[str, ...], int, Band | None],
-    dataset: DatasetSpec,
+    dataset: Source,
     form: Form,
     counts: npt.NDArray[np.int16],
     lead_ok: npt.NDArray[np.bool_],
@@ -203,7 +200,7 @@ def _columns(whole: _Whole, places: list[tuple[int, int]], form: Form) -> dict[s
 
 def _finish(
     folder: Path,
-    dataset: DatasetSpec,
+    dataset: Source,
     root: Path | None,
     form: Form,
     shards: Shards,
@@ -260,7 +257,7 @@ def _revisions() -> dict[str, int]:
 def _digest(signals: bytes, table: pa.Table, manifest: dict[str, Any]) -> str:
     """Hash what a run can read: samples, index, form and the revisions of everything that shaped them."""
     how = {key: manifest[key] for key in ("form", "unit", "band_hz", "scale", "revisions")}
-    hasher = hashlib.sha256(signals)
+    hasher = hashlib.blake2b(signals)
     hasher.update(hash_table(table, _NOT_CONTENT))
     hasher.update(json.dumps(how, sort_keys=True).encode())
     return hasher.hexdigest()[:16]
@@ -290,13 +287,15 @@ def _summary(table: pa.Table) -> dict[str, Any]:
     }
 
 
-def _name(dataset: DatasetSpec) -> str:
+def _name(dataset: Source) -> str:
     return str(getattr(dataset, "dataset", None) or dataset.part_name())
 
 
-def _nothing_usable(dataset: DatasetSpec, root: Path | None, rejected: list[Rejected]) -> str:
+def _nothing_usable(dataset: Source, root: Path | None, rejected: list[Rejected]) -> str:
     where = f"{_name(dataset)} in {root}" if root else _name(dataset)
     if not rejected:
         return f"{where} holds no record"
-    reason, count = Counter(r.reason for r in rejected).most_common(1)[0]
-    return f"{where} holds no usable record: all {len(rejected)} are rejected, {count} of them because {reason}"
+    first = rejected[0]
+    return (
+        f"{where} holds no usable record: all {len(rejected)} are rejected, the first ({first.record}): {first.reason}"
+    )

@@ -19,6 +19,7 @@ FLAT_MV = 1e-3  # a lead whose range is below 1 µV carries nothing
 HIGH_MV = 20.0  # no surface ECG deviates so far from its mean, however broad the QRS
 LOW_MV = 0.01  # even low-voltage ECGs exceed this tenfold
 SHORTEST = 0.5  # of the window
+LIMB = 0.25  # of the largest limb lead; rounding and separate filters leave less than a few per cent
 
 _LARGER = {"mV": "uV", "V": "mV"}  # what a unit must be if the values are a thousand times too large
 _SMALLER = {"mV": "V", "uV": "mV"}
@@ -66,7 +67,9 @@ def too_short(samples: int, rate_hz: float, length_s: float) -> str | None:
     seconds = samples / rate_hz
     if seconds >= SHORTEST * length_s:
         return None
-    return f"the record lasts {seconds:.2f} s; at least {SHORTEST * length_s:g} s of the {length_s:g} s window are needed"
+    return (
+        f"the record lasts {seconds:.2f} s; at least {SHORTEST * length_s:g} s of the {length_s:g} s window are needed"
+    )
 
 
 def _not_finite(signal: Float, leads: tuple[str, ...], finite: bool) -> str | None:
@@ -100,7 +103,9 @@ def _z_scale(signal: Float, live: Bool, unit: str) -> str | None:
 
 
 def _unit_advice(found: str, unit: str, other: dict[str, str], side: str, limit: float) -> str:
-    advice = f'it looks like {_WORDS[other[unit]]}: declare unit = "{other[unit]}"' if unit in other else "check `scale`"
+    advice = (
+        f'it looks like {_WORDS[other[unit]]}: declare unit = "{other[unit]}"' if unit in other else "check `scale`"
+    )
     return f"declared as {unit} the signal {found}, {side} what an ECG can be ({limit:g} mV); {advice}"
 
 
@@ -130,9 +135,9 @@ def _limb_residual(signal: Float, leads: tuple[str, ...]) -> npt.NDArray[np.floa
 
 
 def _limbs(residual: float) -> str | None:
-    if not residual > 0.5:
+    if not residual > LIMB:
         return None
     return (
-        f"leads I, II and III break I + III = II (residual {residual:.0%} of the largest): they may be swapped, misnamed or "
-        'scaled apart; set limb_leads = "trust" to keep such records'
+        f"leads I, II and III break I + III = II (residual {residual:.0%} of the largest): they may be swapped, "
+        'misnamed or scaled apart; set limb_leads = "trust" to keep such records'
     )

@@ -1,6 +1,7 @@
 """From a source's signals to one form: millivolts, band, rate, length and normalisation, many records at once.
 
-Order: unit, band-pass at the source's rate, resampling, cutting to the window, z-score, zeros at the end of short records.
+Order: unit, band-pass at the source's rate, resampling, cutting to the window, z-score, zeros at the end of short
+records.
 """
 
 from __future__ import annotations
@@ -66,12 +67,14 @@ class Form(Spec):
         return self
 
 
-def resample(signal: Float, from_hz: float, to_hz: float) -> Float:
+def resample(signal: Float, from_hz: float, to_hz: float, baseline: bool = True) -> Float:
     """Change the sampling rate with a zero-phase polyphase filter.
 
     Args:
         signal: ECG [..., time]; every row is treated alone, so the answer does not depend on its neighbours.
         from_hz, to_hz: Sampling rates, positive.
+        baseline: Take off the line through the first and last sample before filtering, or an offset would ring at both
+            ends; False where a band-pass has removed the baseline already.
 
     Returns:
         ECG [..., ceil(time * to_hz / from_hz)] in the same unit.
@@ -79,15 +82,16 @@ def resample(signal: Float, from_hz: float, to_hz: float) -> Float:
     Raises:
         ValueError: a rate is not positive.
 
-    Source: scipy.signal.resample_poly; the line through the first and last sample is taken off before filtering, or an
-    offset would ring at both ends.
+    Source: scipy.signal.resample_poly.
     """
     if not (from_hz > 0 and to_hz > 0):
         raise ValueError(f"sampling rates must be positive, found {from_hz} Hz and {to_hz} Hz")
     if from_hz == to_hz:
         return signal
     ratio = (Fraction(to_hz) / Fraction(from_hz)).limit_denominator(10_000)
-    resampled = resample_poly(signal, ratio.numerator, ratio.denominator, axis=-1, padtype="line")
+    resampled = resample_poly(
+        signal, ratio.numerator, ratio.denominator, axis=-1, padtype="line" if baseline else "constant"
+    )
     return np.asarray(resampled, dtype=np.float32)
 
 
@@ -151,8 +155,8 @@ def unit_in_form(form: Form, unit: str, band_hz: Band | None, source: str = "the
         )
     if band_hz and form.band_hz and not (band_hz[0] <= form.band_hz[0] and form.band_hz[1] <= band_hz[1]):
         raise FormError(
-            f"{source} is already filtered to {_hz(band_hz)}, which does not contain the asked band {_hz(form.band_hz)}: "
-            f"ask for band_hz = {list(band_hz)} or narrower"
+            f"{source} is already filtered to {_hz(band_hz)}, which does not contain the asked band "
+            f"{_hz(form.band_hz)}: ask for band_hz = {list(band_hz)} or narrower"
         )
     if form.normalise == "record_lead_z":
         return "z_record_lead"
@@ -182,7 +186,8 @@ def to_form(signal: Float, leads: tuple[str, ...], rate_hz: float, band_hz: Band
     shaped = np.ascontiguousarray(signal[:, [leads.index(lead) for lead in have]], dtype=np.float32)
     if form.band_hz is not None and form.band_hz != band_hz:
         shaped = bandpass(shaped, rate_hz, form.band_hz)
-    shaped = resample(shaped, rate_hz, form.rate_hz)[..., : form.samples]
+    unfiltered = form.band_hz is None and band_hz is None
+    shaped = resample(shaped, rate_hz, form.rate_hz, baseline=unfiltered)[..., : form.samples]
     if form.normalise == "record_lead_z":
         shaped = record_lead_z(shaped)
     out = np.zeros((len(signal), len(form.leads), form.samples), np.float32)

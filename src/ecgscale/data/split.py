@@ -1,7 +1,7 @@
 """Who is trained on and who is tested: everything here is decided by patient, and records follow their patient.
 
-The place of a patient is a hash of (seed, patient) alone. It does not depend on who else is there, so the order of a subset is the
-subset of the order, and the first 1,000 records are a prefix of the first 10,000.
+The place of a patient is a hash of (seed, patient) alone. It does not depend on who else is there, so the order of a
+subset is the subset of the order, and the first 1,000 records are a prefix of the first 10,000.
 """
 
 from __future__ import annotations
@@ -79,8 +79,12 @@ def parts(index: pd.DataFrame, rule: SplitRule, seed: int) -> dict[str, Int]:
     for i, name in enumerate(PARTS):
         wanted = bool(getattr(rule, name)) if rule.by == "folds" else rule.fractions[i] > 0
         if wanted and not len(result[name]):
-            asked = f"folds {list(getattr(rule, name))}" if rule.by == "folds" else f"{rule.fractions[i]:.0%} of patients"
-            raise SplitError(f"the {name} part ({asked}) holds no record of {len(index)}; change the split or the corpus")
+            asked = (
+                f"folds {list(getattr(rule, name))}" if rule.by == "folds" else f"{rule.fractions[i]:.0%} of patients"
+            )
+            raise SplitError(
+                f"the {name} part ({asked}) holds no record of {len(index)}; change the split or the corpus"
+            )
     return result
 
 
@@ -117,7 +121,7 @@ def stratified_folds(
 def crossval(
     index: pd.DataFrame, y: npt.ArrayLike, folds: int = 2, repeats: int = 5, seed: int = 0
 ) -> list[tuple[Int, Int]]:
-    """Return (train rows, test rows) of repeated patient-stratified cross-validation, 5 × 2 by default (Dietterich 1998)."""
+    """Return (train rows, test rows) of repeated patient-stratified cross-validation, 5 × 2 as Dietterich 1998."""
     rows = index.index.to_numpy(dtype=np.int64)
     dealt = stratified_folds(index, y, folds, repeats, seed)
     return [(rows[fold != i], rows[fold == i]) for fold in dealt for i in range(folds)]

@@ -1,4 +1,4 @@
-"""How a corpus is written: int16 shards in sequence, an index by columns, and a folder that appears whole or not at all."""
+"""How a corpus is written: int16 shards in sequence, an index by columns, a folder that appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -100,11 +100,18 @@ class Shards:
     def __init__(self, folder: Path, leads: int, samples: int) -> None:
         self._folder, self._shape = folder, (leads, samples)
         self.limit = max(1, SHARD_BYTES // (2 * leads * samples))
-        self.hash = hashlib.sha256()
+        self.hash = hashlib.blake2b()
         self.records = 0
         self.files: list[str] = []
         self._file: IO[bytes] | None = None
         self._start = 0
+
+    def __enter__(self) -> Shards:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
 
     def append(self, counts: Int16) -> list[tuple[int, int]]:
         """Write records and return the shard and offset of each."""
@@ -129,7 +136,7 @@ class Shards:
         """Finish the open shard."""
         if self._file is not None:
             self._file.seek(0)
-            self._header(self.records - self._start)
+            self._header(self._file, self.records - self._start)
             self._file.close()
             self._file = None
             self._start = self.records
@@ -137,11 +144,11 @@ class Shards:
     def _open(self) -> None:
         self.files.append(f"signals-{len(self.files):05d}.npy")
         self._file = (self._folder / self.files[-1]).open("wb")
-        self._header(0)
+        self._header(self._file, 0)
 
-    def _header(self, records: int) -> None:
+    def _header(self, file: IO[bytes], records: int) -> None:
         header = {"descr": "<i2", "fortran_order": False, "shape": (records, *self._shape)}
-        np.lib.format.write_array_header_1_0(self._file, header)
+        np.lib.format.write_array_header_1_0(file, header)
 
 
 class Columns:
@@ -165,7 +172,7 @@ class Columns:
 
 def hash_table(table: pa.Table, skip: tuple[str, ...]) -> bytes:
     """Hash the content of a table, whatever its row groups, chunks or compression."""
-    hasher = hashlib.sha256()
+    hasher = hashlib.blake2b()
     for name in sorted(set(table.column_names) - set(skip)):
         hasher.update(f"\x1e{name}\x1f".encode())
         for block in _bytes(table[name]):
@@ -175,7 +182,7 @@ def hash_table(table: pa.Table, skip: tuple[str, ...]) -> bytes:
 
 def _bytes(column: pa.ChunkedArray) -> Iterator[Any]:
     if pa.types.is_list(column.type):
-        flat = pa.concat_arrays([chunk for chunk in column.chunks]) if column.num_chunks else pa.array([], column.type)
+        flat = pa.concat_arrays(list(column.chunks)) if column.num_chunks else pa.array([], column.type)
         yield flat.value_lengths().to_numpy(zero_copy_only=False).astype("<i4").tobytes()
         yield flat.flatten().to_numpy(zero_copy_only=False).astype("<i4").tobytes()
     elif pa.types.is_floating(column.type):

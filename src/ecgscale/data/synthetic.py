@@ -1,4 +1,5 @@
-"""A few plain ECG-like records for the `sample` of data sets: regular beats on a dipole, labels that the signal really shows.
+"""A few plain ECG-like records for the `sample` of data sets: regular beats on a dipole, labels that the signal really
+shows.
 
 This is no simulator (that is `datasets/simulated.py`); it only fills a source's file format with plausible content.
 """
@@ -13,7 +14,13 @@ import numpy.typing as npt
 from ecgscale.rng import generator
 
 # amplitude mV, centre s after the R wave, width s
-_WAVES = {"P": (0.12, -0.16, 0.022), "Q": (-0.08, -0.028, 0.009), "R": (1.0, 0.0, 0.012), "S": (-0.2, 0.03, 0.010), "T": (0.28, 0.26, 0.05)}
+_WAVES = {
+    "P": (0.12, -0.16, 0.022),
+    "Q": (-0.08, -0.028, 0.009),
+    "R": (1.0, 0.0, 0.012),
+    "S": (-0.2, 0.03, 0.010),
+    "T": (0.28, 0.26, 0.05),
+}
 _PRECORDIAL = np.array([-0.55, -0.3, 0.3, 0.9, 1.1, 0.9])  # R in V1 … V6 relative to a unit dipole
 
 
@@ -32,7 +39,9 @@ def population(patients: int, records: int, rate_hz: float, seed: int) -> Popula
     """Return `records` ECGs of 10 s of `patients` patients; five labels, each present in about a quarter."""
     draw = generator(seed, "synthetic")
     patient = np.concatenate([np.arange(patients), draw.integers(0, patients, records - patients)]) + 1
-    labels = {name: (draw.random(records) < 0.25).astype(float) for name in ("fast", "slow", "wide", "tall", "inverted")}
+    labels = {
+        name: (draw.random(records) < 0.25).astype(float) for name in ("fast", "slow", "wide", "tall", "inverted")
+    }
     labels["slow"] *= 1 - labels["fast"]
     age, female = draw.integers(18, 90, patients + 1).astype(float), draw.random(patients + 1) < 0.5
     signal = np.stack([_ecg(rate_hz, {k: v[i] > 0 for k, v in labels.items()}, draw) for i in range(records)])

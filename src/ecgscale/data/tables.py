@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -34,3 +35,8 @@ def read(path: Path, columns: list[str], error_type: type[Exception], index: boo
             advice = f'did you mean "{near[0]}"?' if near else f"it has {', '.join(map(str, frame.columns[:12]))} …"
             raise error_type(f'the table {path} has no column "{name}"; {advice}')
     return frame[columns]
+
+
+def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return each row as a dictionary with the columns as keys."""
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]

@@ -1,7 +1,7 @@
 """WFDB records: one file in format 16 read in one stroke, anything else by the wfdb package.
 
-A header says how many samples there must be, so a signal file that was cut short is told from a whole one; wfdb itself may pad or stop.
-Source: https://physionet.org/physiotools/wag/header-5.htm and signal-5.htm.
+A header says how many samples there must be, so a signal file that was cut short is told from a whole one; wfdb
+itself may pad or stop. Source: https://physionet.org/physiotools/wag/header-5.htm and signal-5.htm.
 """
 
 from __future__ import annotations
@@ -120,8 +120,8 @@ def _samples(file: Path, leads: int, samples: int) -> Float:
         size = file.stat().st_size
         if size != 2 * leads * samples:
             raise WfdbError(
-                f"{file} has {size} bytes; its header promises {leads} leads × {samples} samples = {2 * leads * samples} bytes: "
-                "the file is damaged, copy it again"
+                f"{file} has {size} bytes; its header promises {leads} leads × {samples} samples = "
+                f"{2 * leads * samples} bytes: the file is damaged, copy it again"
             )
         data = np.fromfile(file, "<i2")
     except OSError as error:

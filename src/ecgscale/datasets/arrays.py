@@ -1,6 +1,7 @@
 """Signals in one NPY or NPZ array and a table beside it: what most laboratories have, described instead of converted.
 
-A descriptor of the 1,819 filtered PTB-XL records, as `[data.ptbxl1819]` of a study or as a file for `ecgscale ingest --describe`:
+A descriptor of the 1,819 filtered PTB-XL records, as `[data.ptbxl1819]` of a study or as a file for `ecgscale ingest
+--describe`:
 
     dataset = "ptbxl1819"
     signal = "ptbxl1819_100hz_int16.npz:x"
@@ -75,7 +76,9 @@ class Arrays(DatasetSpec):
     @classmethod
     def _three(cls, axes: str) -> str:
         if sorted(axes.split()) != sorted(AXES):
-            raise ValueError('expected the words record, lead and time in the order of the array, e.g. "record time lead"')
+            raise ValueError(
+                'expected the words record, lead and time in the order of the array, e.g. "record time lead"'
+            )
         return axes
 
     @field_validator("sex_codes")
@@ -127,7 +130,9 @@ class Arrays(DatasetSpec):
         root.mkdir(parents=True, exist_ok=True)
         np.save(root / "signal.npy", np.rint(ecg.signal * 1000).astype(np.int16).transpose(0, 2, 1))
         np.save(root / "ids.npy", np.arange(1, 97))
-        table = pd.DataFrame({"id": np.arange(1, 97), "patient": ecg.patient.astype(float), "fold": ecg.patient % 10 + 1})
+        table = pd.DataFrame(
+            {"id": np.arange(1, 97), "patient": ecg.patient.astype(float), "fold": ecg.patient % 10 + 1}
+        )
         table["age"], table["sex"] = ecg.age, np.where(ecg.female, "F", "M")
         for name, values in ecg.labels.items():
             table[name] = values
@@ -160,12 +165,15 @@ class Arrays(DatasetSpec):
         if self.ids is None:
             if len(table) != records:
                 raise DatasetError(
-                    f"{root / self.table} has {len(table)} rows and {self.signal} {records} records; give `ids` to match them"
+                    f"{root / self.table} has {len(table)} rows and {self.signal} {records} records; "
+                    "give `ids` to match them"
                 )
             return list(table.index)
         found = npy.whole(root, self.ids, beside=self.signal)
         if found.shape != (records,):
-            raise DatasetError(f"`ids` = {self.ids} has shape {list(found.shape)}; expected [{records}] as in {self.signal}")
+            raise DatasetError(
+                f"`ids` = {self.ids} has shape {list(found.shape)}; expected [{records}] as in {self.signal}"
+            )
         return [_key(value) for value in found.tolist()]
 
     def _check_shape(self, rows: npy.Rows) -> None:
@@ -220,7 +228,9 @@ class Arrays(DatasetSpec):
             raise ValueError(f'the sex is "{text}", which `sex_codes` does not name')
         known = {"f": "F", "female": "F", "m": "M", "male": "M", "": None, "unknown": None}
         if text.lower() not in known:
-            raise ValueError(f'the sex is "{text}"; expected F or M: say what the codes mean, sex_codes = {{"0" = "M", …}}')
+            raise ValueError(
+                f'the sex is "{text}"; expected F or M: say what the codes mean, sex_codes = {{"0" = "M", …}}'
+            )
         return known[text.lower()]
 
 

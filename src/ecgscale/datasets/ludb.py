@@ -1,8 +1,9 @@
 """The Lobachevsky University database: 200 ten-second ECGs of 200 patients, `ludb.csv` and WFDB records in `data/`.
 
-The gains in its headers stretch every lead to a range of 1 mV, which breaks I + III = II by half of the signal (median of 200 records);
-the ADC counts themselves obey it exactly, with one scale for all leads. The reader therefore takes a count as 1 µV. That this is the
-scale is an inference: the precordial amplitudes then agree with those of other databases (see tests).
+The gains in its headers stretch every lead to a range of 1 mV, which breaks I + III = II by half of the signal
+(median of 200 records); the ADC counts themselves obey it exactly, with one scale for all leads. The reader therefore
+takes a count as 1 µV. That this is the scale is an inference: the precordial amplitudes then agree with those of
+other databases (see tests).
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Ludb(DatasetSpec):
         if root is None:
             raise DatasetError("ludb needs the folder of LUDB: bind it with --data ludb=PATH")
         table = tables.read(root / "ludb.csv", _COLUMNS, DatasetError)
-        for row in table.to_dict("records"):
+        for row in tables.rows(table):
             name = str(row["ID"]).strip()
             try:
                 yield _record(name, row, wfdb16.read(root / "data" / name))
@@ -75,7 +76,7 @@ class Ludb(DatasetSpec):
 
     @classmethod
     def sample(cls, root: Path, seed: int = 0) -> Ludb:
-        """Write 60 synthetic ECGs in LUDB's layout: 500 Hz, lower-case leads, a gain per lead, statements on several lines."""
+        """Write 60 synthetic ECGs in LUDB's layout: lower-case leads, a gain per lead, statements on several lines."""
         ecg = synthetic.population(patients=60, records=60, rate_hz=500.0, seed=seed)
         (root / "data").mkdir(parents=True, exist_ok=True)
         rows = []

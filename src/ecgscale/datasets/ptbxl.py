@@ -1,8 +1,9 @@
 """PTB-XL in its own layout: `ptbxl_database.csv`, `scp_statements.csv`, `records100/`, `records500/`.
 
-Labels follow the published benchmark (Strodthoff et al. 2020, doi:10.1109/JBHI.2020.3022989): every SCP code a report carries counts,
-whatever its likelihood, since a likelihood of 0 means that none was stated. `super_*` and `sub_*` are the diagnostic classes of
-`scp_statements.csv`, `form_*` and `rhythm_*` its form and rhythm statements; a record without any statement of a group is negative in it.
+Labels follow the published benchmark (Strodthoff et al. 2020, doi:10.1109/JBHI.2020.3022989): every SCP code a report
+carries counts, whatever its likelihood, since a likelihood of 0 means that none was stated. `super_*` and `sub_*` are
+the diagnostic classes of `scp_statements.csv`, `form_*` and `rhythm_*` its form and rhythm statements; a record
+without any statement of a group is negative in it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import pandas as pd
 
 from ecgscale.data import synthetic, tables, wfdb16
@@ -26,7 +26,7 @@ _SEX = {0: "M", 1: "F"}  # PTB-XL's coding
 
 
 class PtbXl(DatasetSpec):
-    """21,799 ten-second ECGs of 18,869 patients of the Physikalisch-Technische Bundesanstalt, with folds that respect patients."""
+    """21,799 ten-second ECGs of 18,869 patients, with folds that respect patients."""
 
     title: ClassVar[str] = "PTB-XL"
     licence: ClassVar[str] = "CC BY 4.0"
@@ -38,13 +38,13 @@ class PtbXl(DatasetSpec):
     rate_hz: Literal[100, 500] = 100  # which of the two published versions of each record
 
     def records(self, root: Path | None) -> Iterator[Record | Rejected]:
-        """Yield the records in the order of `ptbxl_database.csv`; ages above 89 are written as 300 there and become 90."""
+        """Yield the records in the order of `ptbxl_database.csv`; ages above 89, written as 300 there, become 90."""
         if root is None:
             raise DatasetError("ptbxl needs the folder of PTB-XL: bind it with --data ptbxl=PATH")
         table = tables.read(root / "ptbxl_database.csv", _COLUMNS, DatasetError)
         statements = _Statements.read(root / "scp_statements.csv")
         column = "filename_lr" if self.rate_hz == 100 else "filename_hr"
-        for row in table.to_dict("records"):
+        for row in tables.rows(table):
             name = str(row["ecg_id"])
             try:
                 yield _record(name, row, wfdb16.read(root / str(row[column])), statements)
@@ -90,7 +90,7 @@ class _Statements:
         """Read `scp_statements.csv`; trailing underscores of codes are dropped in labels."""
         table = tables.read(path, _STATEMENTS, DatasetError, index=True)
         found: dict[str, tuple[str, ...]] = {}
-        for code, row in zip(table.index, table.to_dict("records"), strict=True):
+        for code, row in zip(table.index, tables.rows(table), strict=True):
             names = []
             if row["diagnostic"] == 1:
                 names += [f"super_{row['diagnostic_class']}", f"sub_{str(row['diagnostic_subclass']).strip('_')}"]

@@ -4,9 +4,10 @@ Every (label, lambda) is one column of a batch and minimises, over its known rec
 
     J(w, b) = 1/n Σ_i [ln(1 + exp(s_i)) - y_i s_i] + lambda/2 |w|²,   s_i = b + z_i · w,   b not penalised.
 
-J is strictly convex, so the minimum is unique whatever the start. The design matrix has orthogonal columns (principal components), so the
-Hessian is close to v (Z^T Z / n) + lambda with v = mean y (1 - mean y), a diagonal: dividing by it whitens the problem and L-BFGS
-needs some ten iterations. A line search costs no product with Z, because the logits are linear in the step.
+J is strictly convex, so the minimum is unique whatever the start. The design matrix has orthogonal columns
+(principal components), so the Hessian is close to v (Z^T Z / n) + lambda with v the mean of p (1 - p), a diagonal:
+dividing by it whitens the problem and L-BFGS needs some ten iterations. A line search costs no product with Z,
+because the logits are linear in the step.
 
 Source: Nocedal and Wright 2006, algorithm 7.4 (two loops) and equation 3.4 (Armijo).
 """
@@ -23,13 +24,14 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 MEMORY: Final = 12
+REFRESH: Final = 3  # iterations between two looks at the curvature
 ARMIJO: Final = 1e-4
-GAP: Final = 1e-12  # nats: (gradient · inverse Hessian · gradient) / 2, an estimate of J minus its minimum
+GAP: Final = 1e-11  # nats: (gradient · inverse Hessian · gradient) / 2, an estimate of J minus its minimum
 
 
 @dataclass(frozen=True, slots=True)
 class Solutions:
-    """`weights` [direction, column] and `intercepts` [column] of the minima; `converged` [column]; `iterations` of the slowest."""
+    """Minima: `weights` [direction, column], `intercepts` and `converged` [column], `iterations` of the slowest."""
 
     weights: Array
     intercepts: Array
@@ -38,7 +40,12 @@ class Solutions:
 
 
 def minimise(
-    z: Array, y: Array, lambdas: Array, start: tuple[Array, Array] | None = None, iterations: int = 300, gap: float = GAP
+    z: Array,
+    y: Array,
+    lambdas: Array,
+    start: tuple[Array, Array] | None = None,
+    iterations: int = 300,
+    gap: float = GAP,
 ) -> Solutions:
     """Minimise J for every column.
 
@@ -118,10 +125,15 @@ class _Problem:
         residual *= self.share
         return self.z.T @ residual + self.penalty * theta
 
+    def adapt(self, small: Array) -> None:
+        """Precondition by the Hessian's diagonal where it stands now: p (1 - p) falls far as labels separate."""
+        curvature = small / np.square(1.0 + small) * self.share
+        self.inverse = 1.0 / (np.square(self.z).T @ curvature + self.penalty + 1e-300)
+
     def _mean(self, values: Array) -> Array:
         if len(self.share) == 1:
-            return values.sum(axis=0) * self.share[0]
-        return np.einsum("rc,rc->c", values, self.share)
+            return np.asarray(values.sum(axis=0) * self.share[0])
+        return np.asarray(np.einsum("rc,rc->c", values, self.share))
 
 
 @dataclass(slots=True)
@@ -131,6 +143,7 @@ class _State:
     value: Array
     gradient: Array
     memory: deque[tuple[Array, Array, Array]]  # s, y, 1 / (s · y) per column
+    steps: int = 0
 
     @classmethod
     def of(cls, problem: _Problem, theta: Array) -> _State:
@@ -141,10 +154,10 @@ class _State:
     def take(self, columns: npt.NDArray[np.bool_]) -> _State:
         memory = deque(((s[:, columns], y[:, columns], r[columns]) for s, y, r in self.memory), maxlen=MEMORY)
         arrays = (self.theta[:, columns], self.logits[:, columns], self.value[columns], self.gradient[:, columns])
-        return _State(*arrays, memory)
+        return _State(*arrays, memory, self.steps)
 
     def gap(self, problem: _Problem) -> Array:
-        return (self.gradient * self.gradient * problem.inverse).sum(axis=0) / 2
+        return np.asarray((self.gradient * self.gradient * problem.inverse).sum(axis=0) / 2)
 
     def direction(self, problem: _Problem) -> Array:
         """Minus the inverse Hessian's estimate times the gradient."""
@@ -176,6 +189,9 @@ class _State:
             return False
         gradient = problem.gradient(theta, logits, small)
         s, y = theta - self.theta, gradient - self.gradient
+        self.steps += 1
+        if self.steps % REFRESH == 0:
+            problem.adapt(small)
         curvature = (s * y).sum(axis=0)
         usable = curvature > 1e-300
         inverse = np.where(usable, 1.0 / np.where(usable, curvature, 1.0), 0.0)

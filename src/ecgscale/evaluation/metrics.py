@@ -1,13 +1,15 @@
 """Multi-label metrics: held-out loss, AUROC and average precision of every label at once.
 
-Targets are [record, label] with 1 present, 0 absent and NaN unknown; an unknown target is ignored for its own label only.
-A label without both classes has no AUROC and no average precision: it is left out of the macro mean and counted, never imputed.
+Targets are [record, label] with 1 present, 0 absent and NaN unknown; an unknown target is ignored for its own label
+only. A label without both classes has no AUROC and no average precision: it is left out of the macro mean and
+counted, never imputed.
 
     loss   mean over labels of the mean over known records of -[y ln p + (1 - y) ln(1 - p)], in nats
     AUROC  (sum of the positives' ranks - P (P + 1) / 2) / (P (n - P)), ties share their mean rank
     AUPRC  sum over thresholds of (recall step) x precision, without interpolation (average precision)
 
-Sources: Hanley and McNeil 1982 (AUROC by ranks); sklearn.metrics.roc_auc_score and average_precision_score as references.
+Sources: Hanley and McNeil 1982 (AUROC by ranks); sklearn.metrics.roc_auc_score and average_precision_score as
+references.
 """
 
 from __future__ import annotations
@@ -22,11 +24,10 @@ from scipy import stats
 Array = npt.NDArray[np.float64]
 
 CLIP: Final = 1e-7  # a probability of exactly 0 or 1 costs at most 16.1 nats
-UNITS: Final = {"loss": "nats", "auroc": "auroc", "auprc": "auprc"}
 
 
 class Counts(NamedTuple):
-    """What stands behind a number: records with a known target, positives over all labels, labels without both classes."""
+    """What stands behind a number: records with a known target, all positives, labels without both classes."""
 
     n: int
     n_pos: int
@@ -131,7 +132,9 @@ PER_LABEL: Final[dict[str, Callable[[npt.ArrayLike, npt.ArrayLike], Array]]] = {
 }
 
 
-def evaluate(y: npt.ArrayLike, probabilities: npt.ArrayLike, metrics: tuple[str, ...] = tuple(PER_LABEL)) -> dict[str, float]:
+def evaluate(
+    y: npt.ArrayLike, probabilities: npt.ArrayLike, metrics: tuple[str, ...] = tuple(PER_LABEL)
+) -> dict[str, float]:
     """Return the macro mean of each metric.
 
     Args:
@@ -158,4 +161,4 @@ def named(name: str) -> Callable[[npt.ArrayLike, npt.ArrayLike], Array]:
 
 def _ratio(top: npt.ArrayLike, bottom: npt.ArrayLike) -> Array:
     top, bottom = np.asarray(top, dtype=np.float64), np.asarray(bottom, dtype=np.float64)
-    return np.divide(top, bottom, out=np.full(np.broadcast(top, bottom).shape, np.nan), where=bottom > 0)
+    return np.asarray(np.divide(top, bottom, out=np.full(np.broadcast(top, bottom).shape, np.nan), where=bottom > 0))

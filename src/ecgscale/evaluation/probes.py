@@ -1,13 +1,14 @@
-"""The exact linear probe: multi-label logistic regression on frozen features, its L2 strength chosen per label on validation loss.
+"""The exact linear probe: logistic regression on frozen features, its L2 strength chosen per label on validation loss.
 
-Features are imputed, standardised on the training part and divided by the root of their number k, so lambda means the same for every
-width. For label l with n known training records the probe minimises
+Features are imputed, standardised on the training part and divided by the root of their number k, so lambda means
+the same for every width. For label l with n known training records the probe minimises
 
     J(w, b) = 1/n Σ_i BCE(y_i, sigmoid(b + x_i · w / sqrt(k))) + lambda/2 |w|²,
 
-with x the standardised features and b not penalised: the optimum of scikit-learn's StandardScaler + LogisticRegression with
-C = 1 / (lambda k n). Internally x is turned into its principal components (J does not change under a rotation) and null
-directions are dropped; the solver divides by each direction's curvature, which whitens them.
+with x the standardised features and b not penalised: the optimum of scikit-learn's StandardScaler +
+LogisticRegression with C = 1 / (lambda k n). Internally x is turned into its principal components (J does not change
+under a rotation) and null directions are dropped; the solver divides by each direction's curvature, which whitens
+them.
 """
 
 from __future__ import annotations
@@ -21,56 +22,20 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from ecgscale.evaluation import metrics
-from ecgscale.evaluation.logistic import minimise
+from ecgscale.evaluation.directions import Features, matrix
+from ecgscale.evaluation.logistic import GAP, minimise
 from ecgscale.rng import generator
 
 Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
 
 REVISION: Final = 1  # bumped when a probe's numbers change
-LAMBDAS: Final = tuple(float(x) for x in np.logspace(1, -6.2, 10))  # strong enough for chance, weak enough for C ~ 10
-CONSTANT: Final = 1e-6  # a feature whose deviation is below this share of its magnitude carries nothing but rounding
-NULL: Final = 1e-9  # a direction with less than this share of the largest variance is a null direction
-BATCH: Final = 64  # (label, lambda) pairs solved at once
+LAMBDAS: Final = 10  # values in the default grid
+STRONG: Final = 10.0  # its first lambda: next to nothing but the prevalence is left
+WEAK: Final = 1e-3  # its last one times the training records: the same prior on w for every size of the training part
+BATCH: Final = 32  # (label, lambda) pairs solved at once
 INNER_FOLDS: Final = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    """The map from raw features to centred, orthogonal directions, fitted on a training part."""
-
-    median: Array  # [feature]
-    gaps: npt.NDArray[np.intp]  # features that were missing somewhere in training: each gets an indicator column
-    kept: npt.NDArray[np.bool_]  # [feature + gap]
-    mean: Array  # [kept]
-    rotation: Array  # [kept, direction], includes division by deviation and root of the number of kept features
-
-    @classmethod
-    def fit(cls, x: npt.ArrayLike) -> tuple[Features, Array]:
-        """Return the map and the directions [record, direction] of the training features [record, feature]; NaN is missing."""
-        x = _matrix(x)
-        missing = np.isnan(x)
-        median = _median(x, missing)
-        gaps = np.flatnonzero(missing.any(axis=0))
-        full = _complete(x, median, gaps)
-        deviation = full.std(axis=0)
-        kept = deviation > CONSTANT * np.abs(full).max(axis=0, initial=0.0)
-        mean = full[:, kept].mean(axis=0)
-        scale = 1 / (deviation[kept] * np.sqrt(max(1, kept.sum())))
-        standard = (full[:, kept] - mean) * scale
-        axes = _principal_axes(standard)
-        return cls(median, gaps, kept, mean, scale[:, None] * axes), standard @ axes
-
-    def __call__(self, x: npt.ArrayLike) -> Array:
-        """Return the directions [record, direction] of features [record, feature].
-
-        Raises:
-            ValueError: another number of features than in training, or an infinite one.
-        """
-        x = _matrix(x)
-        if x.shape[1] != len(self.median):
-            raise ValueError(f"the probe was fitted on {len(self.median)} features, found {x.shape[1]}")
-        return (_complete(x, self.median, self.gaps)[:, self.kept] - self.mean) @ self.rotation
+INNER_GAP: Final = 1e-7  # nats; enough to rank the lambdas
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +49,7 @@ class Path:
 
     def predict(self, x: npt.ArrayLike) -> Array:
         """Return probabilities [lambda, record, label] of features [record, feature]."""
-        return np.asarray(expit(np.einsum("rd,kdl->krl", self.features(x), self.weights, optimize=True) + self.intercepts[:, None]))
+        return np.asarray(expit(self.features(x) @ self.weights + self.intercepts[:, None]))
 
     def choose(self, best: npt.NDArray[np.intp]) -> tuple[Array, Array]:
         """Return weights [direction, label] and intercepts [label] at one lambda per label."""
@@ -99,7 +64,8 @@ class LinearProbe:
     Attributes:
         features: Map from raw features to directions.
         weights, intercepts: [direction, label], [label].
-        lambdas: [label], chosen on validation; NaN for a label with one class in training, which predicts its smoothed prevalence.
+        lambdas: [label], chosen on validation; NaN for a label with one class in training, which predicts its smoothed
+            prevalence.
         validation_losses: [lambda, label] nats, in the order of the grid; NaN where validation knows no target.
         probabilities: [record, label] for each of the test sets given.
         converged: Every minimum was reached.
@@ -120,7 +86,7 @@ class LinearProbe:
 
 @dataclass(frozen=True, slots=True)
 class CrossValidated:
-    """`probabilities`: [record, label] out of fold, one per repeat; `lambdas` [fold, label]; `converged` in every fold."""
+    """`probabilities` out of fold, [record, label] per repeat; `lambdas` [fold, label]; `converged` in every fold."""
 
     probabilities: tuple[Array, ...]
     lambdas: Array
@@ -133,24 +99,26 @@ def linear_probe(
     val_x: npt.ArrayLike,
     val_y: npt.ArrayLike,
     test_xs: Sequence[npt.ArrayLike] = (),
-    lambdas: Sequence[float] = LAMBDAS,
+    lambdas: Sequence[float] | None = None,
 ) -> LinearProbe:
     """Fit on the training part, choose lambda per label on the validation part, predict the test parts.
 
     Args:
         train_x, val_x, test_xs: Features [record, feature]; NaN is missing (training median plus an indicator).
         train_y, val_y: [record, label]: 1, 0 or NaN (unknown).
-        lambdas: Grid; of equal validation losses the first wins, so strong ones stand first.
+        lambdas: By default `grid` of the training part; of equal validation losses the first wins, so strong ones stand
+            first.
 
     Raises:
         ValueError: an infinite feature, shapes that differ, or an empty training part.
     """
     train_y, val_y = _targets(train_x, train_y), _targets(val_x, val_y)
-    path = fit_path(train_x, train_y, lambdas)
+    path_lambdas = grid(len(train_y)) if lambdas is None else np.asarray(lambdas, dtype=np.float64)
+    path = fit_path(train_x, train_y, path_lambdas)
     losses = _losses(val_y, path.predict(val_x))
     best = _best(losses)
     weights, intercepts = path.choose(best)
-    chosen = np.where(metrics.has_both_classes(train_y), np.asarray(lambdas)[best], np.nan)
+    chosen = np.where(metrics.has_both_classes(train_y), path_lambdas[best], np.nan)
     tests = tuple(np.asarray(expit(path.features(x) @ weights + intercepts)) for x in test_xs)
     return LinearProbe(path.features, weights, intercepts, chosen, losses, tests, path.converged)
 
@@ -160,10 +128,10 @@ def cross_validated_probe(
     y: npt.ArrayLike,
     patients: npt.ArrayLike,
     folds: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]],
-    lambdas: Sequence[float] = LAMBDAS,
+    lambdas: Sequence[float] | None = None,
     seed: int = 0,
 ) -> CrossValidated:
-    """Predict every record out of fold; lambda is chosen per label on patient-disjoint inner folds of the training part alone.
+    """Predict every record out of fold; lambda is chosen per label on patient-disjoint folds inside the training part.
 
     Args:
         x: Features [record, feature].
@@ -174,7 +142,7 @@ def cross_validated_probe(
     Raises:
         ValueError: the test parts do not cover every record equally often, or a patient stands on both sides of a fold.
     """
-    x, y, patients = _matrix(x), _targets(x, y), np.asarray(patients)
+    x, y, patients = matrix(x), _targets(x, y), np.asarray(patients)
     results: list[Array] = []
     chosen, converged = [], True
     tested = np.ones(len(x), dtype=bool)
@@ -184,52 +152,64 @@ def cross_validated_probe(
         if tested.all():
             results.append(np.full(y.shape, np.nan))
             tested = np.zeros(len(x), dtype=bool)
-        best = _inner_choice(x[train], y[train], patients[train], lambdas, seed, i)
-        path = fit_path(x[train], y[train], lambdas)
-        weights, intercepts = path.choose(best)
-        results[-1][test] = expit(path.features(x[test]) @ weights + intercepts)
+        path_lambdas = grid(len(train)) if lambdas is None else np.asarray(lambdas, dtype=np.float64)
+        best = path_lambdas[_inner_choice(x[train], y[train], patients[train], path_lambdas, seed, i)]
+        path = fit_path(x[train], y[train], best[None])
+        results[-1][test] = path.predict(x[test])[0]
         if tested[test].any():
             raise ValueError(f"fold {i} tests a record twice within one repeat")
         tested[test] = True
-        chosen.append(np.where(metrics.has_both_classes(y[train]), np.asarray(lambdas)[best], np.nan))
+        chosen.append(np.where(metrics.has_both_classes(y[train]), best, np.nan))
         converged &= path.converged
     if not results or not tested.all():
         raise ValueError("the folds do not test every record equally often")
     return CrossValidated(tuple(results), np.array(chosen), converged)
 
 
-def fit_path(x: npt.ArrayLike, y: Array, lambdas: Sequence[float]) -> Path:
-    """Fit every label at every lambda; labels with one class (or none) in training predict (positives + 1) / (known + 2)."""
+def grid(records: int) -> Array:
+    """Return the default lambdas for so many training records: log-spaced from `STRONG` to `WEAK` / records."""
+    return np.geomspace(STRONG, WEAK / records, LAMBDAS)
+
+
+def fit_path(x: npt.ArrayLike, y: Array, lambdas: Array, gap: float = GAP) -> Path:
+    """Fit every label at every lambda, strong to weak, each start from the last minimum.
+
+    Args:
+        x: Features [record, feature].
+        y: [record, label]; a label with one class (or none) predicts (positives + 1) / (known + 2).
+        lambdas: [lambda], or [lambda, label].
+        gap: How close to the minimum of J, nats.
+    """
     features, z = Features.fit(x)
-    grid = np.asarray(lambdas, dtype=np.float64)
-    weights = np.zeros((len(grid), z.shape[1], y.shape[1]))
-    intercepts = np.empty((len(grid), y.shape[1]))
+    lambdas = np.broadcast_to(lambdas if lambdas.ndim == 2 else lambdas[:, None], (len(lambdas), y.shape[1]))
+    weights = np.zeros((len(lambdas), z.shape[1], y.shape[1]))
+    intercepts = np.empty((len(lambdas), y.shape[1]))
     positive, known = (y == 1).sum(axis=0), (~np.isnan(y)).sum(axis=0)
     intercepts[:] = np.log((positive + 1) / (known - positive + 1))
     labels = np.flatnonzero(metrics.has_both_classes(y))
     step = max(1, BATCH // max(1, len(labels)))
     start, converged = None, True
-    for first in range(0, len(grid) if len(labels) else 0, step):
-        part = grid[first : first + step]
-        solved = minimise(z, np.tile(y[:, labels], len(part)), np.repeat(part, len(labels)), start)
+    for first in range(0, len(lambdas) if len(labels) else 0, step):
+        part = lambdas[first : first + step, labels]
+        solved = minimise(z, np.tile(y[:, labels], len(part)), part.ravel(), start, gap=gap)
         shape = (len(part), len(labels))
         weights[first : first + step, :, labels] = solved.weights.reshape(-1, *shape).transpose(1, 0, 2)
         intercepts[first : first + step, labels] = solved.intercepts.reshape(shape)
         converged &= bool(solved.converged.all())
-        following = len(grid[first + step : first + 2 * step])
+        following = len(lambdas[first + step : first + 2 * step])
         last = weights[first + len(part) - 1][:, labels], intercepts[first + len(part) - 1, labels]
         start = np.tile(last[0], following), np.tile(last[1], following)
     return Path(features, weights, intercepts, converged)
 
 
-def _inner_choice(x: Array, y: Array, patients: npt.NDArray[np.generic], lambdas: Sequence[float], seed: int, fold: int) -> Rows:
+def _inner_choice(x: Array, y: Array, patients: npt.NDArray[np.generic], lambdas: Array, seed: int, fold: int) -> Rows:
     ids, codes = np.unique(patients, return_inverse=True)
     place = generator(seed, "probe", "inner", fold).permutation(len(ids))[codes] % INNER_FOLDS
     held = np.full((len(lambdas), *y.shape), 0.5)
     for inner in np.unique(place):
         out = place == inner
         if not out.all():
-            held[:, out] = fit_path(x[~out], y[~out], lambdas).predict(x[out])
+            held[:, out] = fit_path(x[~out], y[~out], lambdas, INNER_GAP).predict(x[out])
     return _best(_losses(y, held))
 
 
@@ -244,45 +224,9 @@ def _best(losses: Array) -> Rows:
     return np.where(known, np.argmin(np.where(known, losses, 0.0), axis=0), common)
 
 
-def _matrix(x: npt.ArrayLike) -> Array:
-    x = np.asarray(x, dtype=np.float64)
-    if x.ndim != 2 or not len(x):
-        raise ValueError(f"features must be [record, feature] with at least one record, found shape {x.shape}")
-    if np.isinf(x).any():
-        raise ValueError(f"feature {int(np.flatnonzero(np.isinf(x).any(axis=0))[0])} is infinite for some record")
-    return x
-
-
 def _targets(x: npt.ArrayLike, y: npt.ArrayLike) -> Array:
     y = np.asarray(y, dtype=np.float64)
     y = y[:, None] if y.ndim == 1 else y
     if len(y) != len(np.asarray(x)):
         raise ValueError(f"features cover {len(np.asarray(x))} records and targets {len(y)}")
     return y
-
-
-def _median(x: Array, missing: npt.NDArray[np.bool_]) -> Array:
-    median = np.zeros(x.shape[1])
-    some = ~missing.all(axis=0)
-    median[some] = np.nanmedian(x[:, some], axis=0) if missing.any() else 0.0
-    return median
-
-
-def _complete(x: Array, median: Array, gaps: npt.NDArray[np.intp]) -> Array:
-    """Fill missing features with the training median and append the indicators of those that were missing in training."""
-    missing = np.isnan(x)
-    if not len(gaps) and not missing.any():
-        return x
-    return np.column_stack([np.where(missing, median, x), missing[:, gaps].astype(np.float64)])
-
-
-def _principal_axes(standard: Array) -> Array:
-    """Return orthonormal directions [feature, direction] of decreasing variance, null directions dropped."""
-    records, width = standard.shape
-    if width == 0:
-        return np.zeros((0, 0))
-    small = records < width
-    variance, vectors = np.linalg.eigh(standard @ standard.T if small else standard.T @ standard)
-    kept = variance > NULL * max(float(variance[-1]), np.finfo(float).tiny)
-    variance, vectors = variance[kept][::-1], vectors[:, kept][:, ::-1]
-    return standard.T @ vectors / np.sqrt(variance) if small else vectors

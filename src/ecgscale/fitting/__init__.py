@@ -1,0 +1,189 @@
+"""Fit a law to any table: point estimate, bootstrap intervals, a status, a hold-out error and a plain verdict.
+Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ecgscale.fitting.diagnose import hold_out_largest, identified, judge
+from ecgscale.fitting.direct import disagree, fit_direct
+from ecgscale.fitting.engine import Optimum, optimise
+from ecgscale.fitting.problem import Objective, Problem
+from ecgscale.fitting.result import LawFit, Status
+from ecgscale.fitting.uncertainty import bootstrap, too_few
+from ecgscale.laws import Array, Law
+from ecgscale.laws.scaling import Scaling
+from ecgscale.rng import generator
+
+__all__ = ["LawFit", "fit", "fit_file", "read_points"]
+
+ALIASES = {  # role: names a column may have, the first one found is taken
+    "N": ("N", "params", "Model Size"),
+    "D": ("D", "records", "tokens"),
+    "C": ("C", "flops", "Training FLOP"),
+    "value": ("value", "loss", "L"),
+}
+
+
+def fit(
+    law: Law,
+    frame: pd.DataFrame,
+    output: str = "value",
+    floor: float | None = None,
+    bootstraps: int = 1000,
+    seed: int = 0,
+    objective: Objective = "huber_log",
+    unit: str = "branch",
+) -> LawFit:
+    """Fit a law to a table, one row per measured loss.
+
+    Args:
+        law: What to fit; its `inputs` are columns of the table.
+        frame: The rows. Used where present: `unit` (trunk), `N`, `D`, `lo`, `hi` (see `uncertainty`).
+        output: The column of the loss.
+        floor: Holds the law's constant term at this value (a known irreducible loss); None fits it.
+        bootstraps: Resamples of the runs; 0 for none.
+        seed: Of the bootstrap.
+        objective: "huber_log" (delta 1e-3 on log loss), "ls_log" or "ls".
+        unit: The column whose equal values mark points of one trunk.
+
+    Raises:
+        ValueError: a column is missing, a value is not positive, no row is left, or the floor is not below the losses.
+    """
+    frame, warnings = _usable(law, frame, output, log=objective != "ls")
+    x = {name: frame[name].to_numpy(np.float64) for name in law.inputs}
+    problem = Problem(law, x, frame[output].to_numpy(np.float64), objective, _checked_floor(law, floor, frame[output]))
+    optimum = optimise(problem)
+    check = fit_direct(problem)
+    value = float(problem.value(optimum.z, problem.y / problem.scale))
+    few = too_few(problem)
+    samples: dict[str, Array] = {}
+    levels: tuple[str, ...] = ()
+    if few is None and bootstraps:
+        samples, levels = bootstrap(problem, optimum, frame, bootstraps, seed, unit)
+    status, why = _status(problem, optimum, samples, few, disagree(value, check.value))
+    verdict, reason, verdicts = judge(problem, optimum, samples, status, generator(seed, "trend"))
+    direct = check.value if problem.log else check.value * problem.scale**2
+    return LawFit(
+        law=law,
+        params={name: float(v) for name, v in problem.unpack(optimum.z).items()},
+        intervals={name: _interval(s) for name, s in samples.items()},
+        status=status,
+        samples=samples,
+        objective=objective,
+        n=len(frame),
+        holdout=hold_out_largest(problem),
+        optimum={
+            "value": optimum.value,
+            "gradient": optimum.gradient,
+            "spread": optimum.spread,
+            "starts": optimum.starts,
+            "condition": optimum.condition,
+            "direct": direct,
+        },
+        warnings=(*warnings, *why),
+        verdict=verdict,
+        reason=reason,
+        verdicts=verdicts,
+        ranges={name: (float(v.min()), float(v.max())) for name, v in x.items()},
+        floor=floor,
+        levels=levels,
+    )
+
+
+def read_points(path: Path | str, columns: dict[str, str] | None = None) -> pd.DataFrame:
+    """Read points from a .csv or .parquet file.
+
+    Args:
+        path: The file.
+        columns: {role: column} for the roles "N", "D", "C" and "value"; a role not given is looked for under its
+            usual names ("Model Size", "Training FLOP", "loss", ...). Without D but with N and C, D = C / (6 N), the
+            rule of thumb for dense models.
+
+    Returns:
+        The file's table with the columns N, D, C, value that could be found.
+
+    Raises:
+        ValueError: another suffix, or a named column that the file does not have.
+    """
+    path = Path(path)
+    if path.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"{path}: a table to fit must end in .csv or .parquet, found {path.suffix or 'no suffix'!r}")
+    frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    for role, column in (columns or {}).items():
+        if column not in frame:
+            raise ValueError(f"{path}: no column {column!r} for {role}; it has {', '.join(map(str, frame.columns))}")
+    for role, aliases in ALIASES.items():
+        names = [columns[role]] if columns and role in columns else [a for a in aliases if a in frame]
+        if names:
+            frame[role] = frame[names[0]]
+    if "D" not in frame and {"N", "C"} <= set(frame):
+        frame["D"] = frame["C"] / (6 * frame["N"])
+    return frame
+
+
+def fit_file(
+    path: Path | str,
+    law: Law | None = None,
+    columns: dict[str, str] | None = None,
+    floor: float | None = None,
+    bootstraps: int = 1000,
+    seed: int = 0,
+) -> LawFit:
+    """Fit a law (L(N, D) if none is given) to anybody's table; see `read_points` for its columns and `fit` for the
+    rest."""
+    return fit(law or Scaling(), read_points(path, columns), floor=floor, bootstraps=bootstraps, seed=seed)
+
+
+def _usable(law: Law, frame: pd.DataFrame, output: str, log: bool) -> tuple[pd.DataFrame, list[str]]:
+    wanted = (*law.inputs, output)
+    if missing := [c for c in wanted if c not in frame]:
+        raise ValueError(f"the table has no column {missing[0]!r}; the law {law.part_name()} needs {', '.join(wanted)}")
+    finite = np.isfinite(frame[list(wanted)].to_numpy(np.float64)).all(axis=1)
+    kept = frame[finite].reset_index(drop=True)
+    if kept.empty:
+        raise ValueError(f"no row of the table has finite {', '.join(wanted)}; nothing can be fitted")
+    for column in law.inputs if not log else wanted:
+        if (kept[column] <= 0).any():
+            raise ValueError(
+                f"column {column!r} must be positive, found {kept[column].min():g}; "
+                "leave out baselines (N or D = 0) before a fit"
+            )
+    dropped = int((~finite).sum())
+    return kept, [f"{dropped} row{'s' * (dropped != 1)} without a finite value left out"] if dropped else []
+
+
+def _checked_floor(law: Law, floor: float | None, values: pd.Series) -> float | None:
+    if floor is None:
+        return None
+    if law.floor is None:
+        raise ValueError(f"the law {law.part_name()} has no constant term, so no floor can be held; leave `floor` out")
+    if not 0 <= floor < float(values.median()):
+        raise ValueError(
+            f"the floor {floor:g} must be at least 0 and below the median loss {values.median():g}; give a lower one"
+        )
+    return floor
+
+
+def _status(
+    problem: Problem, optimum: Optimum, samples: dict[str, Array], few: str | None, disagreement: bool
+) -> tuple[Status, list[str]]:
+    if few:
+        return "too_few", [few]
+    if disagreement:
+        return "engines_disagree", [
+            "variable projection and the direct fit found different minima of the same objective"
+        ]
+    why = identified(problem, samples, optimum.condition)
+    if optimum.at_limit:
+        limits = f"at a limit: {', '.join(optimum.at_limit)}"
+        return "bound", [limits, why] if why else [limits]
+    return ("ill_conditioned", [why]) if why else ("converged", [])
+
+
+def _interval(samples: Array) -> tuple[float, float]:
+    lo, hi = np.percentile(samples, [2.5, 97.5])
+    return float(lo), float(hi)

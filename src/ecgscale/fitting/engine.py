@@ -1,10 +1,13 @@
-"""Variable projection: search the exponents only, the non-negative linear part solved exactly, then polish on all parameters.
+"""Variable projection: search the exponents only, the non-negative linear part solved exactly, then polish on all
+parameters.
 
-For fixed exponents a law is linear in its coefficients, c >= 0. The inner problem (least squares of relative residuals) is exact: every
-active set is solved and the best feasible one kept, so E, A or B = 0 are sub-models and not failures. Its best grid points start the polish
-of the asked objective on all parameters. A new law needs only a basis.
+For fixed exponents a law is linear in its coefficients, c >= 0. The inner problem (least squares of relative
+residuals) is exact: every active set is solved and the best feasible one kept, so E, A or B = 0 are sub-models and
+not failures. Its best grid points start the polish of the asked objective on all parameters. A new law needs only a
+basis.
 
-Source: Golub & Pereyra 1973 (variable projection); the exponents-only search of peers.md, condition number ~1e1 instead of ~1e11.
+Source: Golub & Pereyra 1973 (variable projection); the exponents-only search of peers.md, condition number ~1e1
+instead of ~1e11.
 """
 
 from __future__ import annotations
@@ -108,7 +111,13 @@ def optimise(problem: Problem, starts: int = 32, extra: Array | None = None) -> 
     spread = float(np.median(found.value - found.value[i]) / floor)
     z = found.z[i]
     return Optimum(
-        z, _in_units(problem, found.value[i]), float(found.gradient[i]), spread, len(start), _condition(problem, z), at_limit(problem, z)
+        z,
+        _in_units(problem, found.value[i]),
+        float(found.gradient[i]),
+        spread,
+        len(start),
+        _condition(problem, z),
+        at_limit(problem, z),
     )
 
 
@@ -122,7 +131,8 @@ def resolve(problem: Problem, y: Array, near: Array, weight: Array | None = None
         weight: Weights of the points [fit, point]; 1 if None.
 
     Returns:
-        Packed parameters [fit, parameter], each from the better of two starts: `near` and the resample's own inner-problem optimum.
+        Packed parameters [fit, parameter], each from the better of two starts: `near` and the resample's own
+        inner-problem optimum.
     """
     theta = exponent_grid(problem, 144)
     chunks = []
@@ -139,10 +149,14 @@ def resolve(problem: Problem, y: Array, near: Array, weight: Array | None = None
 
 
 def at_limit(problem: Problem, z: Array) -> tuple[str, ...]:
-    """Return the names of the parameters that lie on a limit of their range; a held floor does not count."""
+    """Return the names of the parameters that lie on a limit of their range.
+
+    A held floor does not count, nor the exponent of a term that is absent.
+    """
     lower, upper = problem.box
     inside = np.where(np.isfinite(upper), (upper - lower) * EDGE, EDGE)
-    on = ((z <= lower + inside) | (z >= upper - inside)) & (lower < upper)
+    moves = np.abs(jacobian(problem, z[None])[0][0]).max(axis=1) > 0
+    on = ((z <= lower + inside) | (z >= upper - inside)) & (lower < upper) & moves
     return tuple(name for name, hit in zip(problem.names, on, strict=True) if hit)
 
 

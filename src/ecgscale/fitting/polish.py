@@ -1,9 +1,11 @@
-"""Many fits of one law at once: a projected Levenberg-Marquardt-Newton method on all parameters, batched over starts and resamples.
+"""Many fits of one law at once: a projected Levenberg-Marquardt-Newton method on all parameters, batched over starts
+and resamples.
 
-The Huber loss with a small delta is almost least absolute deviations, where Newton steps from afar fail; so every fit begins with a delta of
-the size of its residuals and shrinks it towards the asked one, following the minimum (Madsen & Nielsen 1993, SIAM J. Optim. 3:223).
-Coefficients stay >= 0 and exponents in their search range; a parameter at its limit is frozen while the gradient pushes it outwards, so
-sub-models (E, A or B = 0) are reached exactly.
+The Huber loss with a small delta is almost least absolute deviations, where Newton steps from afar fail; so every
+fit begins with a delta of the size of its residuals and shrinks it towards the asked one, following the minimum
+(Madsen & Nielsen 1993, SIAM J. Optim. 3:223). Coefficients stay >= 0 and exponents in their search range; a
+parameter at its limit is frozen while the gradient pushes it outwards, so sub-models (E, A or B = 0) are reached
+exactly.
 """
 
 from __future__ import annotations
@@ -117,7 +119,8 @@ def _model(problem: Problem, z: Array, y: Array, weight: Array | None, delta: Ar
 
 
 def _curvature(problem: Problem, z: Array, jac: Array, push: Array) -> Array:
-    """Return sum_i push_i d2 fitted_i / dz dz [fit, parameter, parameter], exact where log terms are linear in the exponents."""
+    """Return sum_i push_i d2 fitted_i / dz dz [fit, parameter, parameter], exact where log terms are linear in the
+    exponents."""
     m = len(problem.law.linear)
     slopes = problem.slopes(z[:, m:])
     curved = np.zeros((len(z), z.shape[1], z.shape[1]))
@@ -133,7 +136,8 @@ def _curvature(problem: Problem, z: Array, jac: Array, push: Array) -> Array:
 
 
 def _step(model: _Model, gradient: Array, frozen: np.ndarray, damp: Array) -> tuple[Array, np.ndarray]:
-    """Return the damped Newton step, or the IRLS step where the damped Hessian is not convex along it, and which it was."""
+    """Return the damped Newton step, or the IRLS step where the damped Hessian is not convex along it, and which it
+    was."""
     free = ~frozen
     both = free[:, :, None] & free[:, None, :]
     unit = np.eye(free.shape[1]) * frozen[:, :, None]
@@ -142,7 +146,7 @@ def _step(model: _Model, gradient: Array, frozen: np.ndarray, damp: Array) -> tu
     uphill = ~((step * gradient).sum(axis=1) <= 0)
     if uphill.any():
         step[uphill] = _solve(major[uphill], -gradient[uphill]) / (1 + damp[uphill, None])
-    return np.clip(step, -2.0, 2.0), ~uphill
+    return np.asarray(np.clip(step, -2.0, 2.0)), ~uphill
 
 
 def _solve(matrix: Array, right: Array) -> Array:
@@ -155,4 +159,4 @@ def _solve(matrix: Array, right: Array) -> Array:
 def _first_delta(problem: Problem, z: Array, y: Array) -> Array:
     if not np.isfinite(problem.delta):
         return np.full(len(z), np.inf)
-    return np.maximum(np.median(np.abs(problem.residual(problem.fitted(z), y)), axis=1), problem.delta)
+    return np.asarray(np.maximum(np.median(np.abs(problem.residual(problem.fitted(z), y)), axis=1), problem.delta))

@@ -1,10 +1,11 @@
 """What is minimised: a law, its points and an objective, in variables of order one whatever the units of N, D and L.
 
-Each term of the basis is divided by its geometric mean over the points (for a power law: N and D divided by theirs) and losses by their
-mean, so the packed parameters z = [coefficients, exponents] are well scaled. The residual is r = log F(z) - log y, or F(z) - y for "ls",
-and the objective sum_i w_i * huber(r_i).
+Each term of the basis is divided by its geometric mean over the points (for a power law: N and D divided by theirs)
+and losses by their mean, so the packed parameters z = [coefficients, exponents] are well scaled. The residual is r =
+log F(z) - log y, or F(z) - y for "ls", and the objective sum_i w_i * huber(r_i).
 
-Source: Huber 1964; Hoffmann et al. 2022 (Huber, delta = 1e-3, on log L); the sum, not the mean, as Besiroglu et al. 2024, arXiv:2404.10102.
+Source: Huber 1964; Hoffmann et al. 2022 (Huber, delta = 1e-3, on log L); the sum, not the mean, as Besiroglu et al.
+2024, arXiv:2404.10102.
 """
 
 from __future__ import annotations
@@ -116,7 +117,8 @@ class Problem:
 
 
 def total(residual: Array, delta: Array | float, weight: Array | None = None) -> Array:
-    """Return the sum over points [...] of the Huber loss, delta**2 / 2 at |r| = delta; plain least squares for delta = inf."""
+    """Return the sum over points [...] of the Huber loss, delta**2 / 2 at |r| = delta; plain least squares for delta
+    = inf."""
     size = np.abs(residual)
     inner = np.minimum(size, delta)
     loss = inner * (size - 0.5 * inner)

@@ -1,8 +1,8 @@
 """One axis: L(x) = E + A * x^-alpha, x the parameters N or the unique records D, everything else held fixed.
 
 Units: L in nats (any positive loss), x a count, A in nats * count^alpha. As x grows L falls to E.
-Not identifiable: fewer than 3 levels of x; a range over which the loss falls by no more than its noise; alpha near 0, where E and A
-trade off against each other (the loss is then a straight line in log x).
+Not identifiable: fewer than 3 levels of x; a range over which the loss falls by no more than its noise; alpha near
+0, where E and A trade off against each other (the loss is then a straight line in log x).
 
 Source: Hestness et al. 2017, arXiv:1712.00409; the form of arXiv:2605.17276, Eq. 1 and 2 along one axis.
 """

@@ -1,9 +1,9 @@
 """Size and data together: L(N, D) = E + A * N^-alpha + B * D^-beta.
 
-Units: L in nats, N parameters of the kept encoder, D unique pre-training records; A in nats * parameters^alpha, B in nats * records^beta.
-Limits: E as both grow; E + A * N^-alpha with data without end, E + B * D^-beta with a model without end.
-Not identifiable: fewer than 3 levels on an axis; N and D that grow together (a diagonal instead of a grid); an axis along which the loss
-falls by no more than its noise.
+Units: L in nats, N parameters of the kept encoder, D unique pre-training records; A in nats * parameters^alpha, B in
+nats * records^beta. Limits: E as both grow; E + A * N^-alpha with data without end, E + B * D^-beta with a model
+without end. Not identifiable: fewer than 3 levels on an axis; N and D that grow together (a diagonal instead of a
+grid); an axis along which the loss falls by no more than its noise.
 
 Source: Hoffmann et al. 2022, arXiv:2203.15556, Eq. 2; the form of arXiv:2605.17276.
 """

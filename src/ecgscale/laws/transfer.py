@@ -1,12 +1,14 @@
-"""Loss to loss: the excess out of distribution against the excess in distribution, (L_OOD - E_ood) = K * (L_ID - E_id)^kappa.
+"""Loss to loss: the excess out of distribution against the excess in distribution, (L_OOD - E_ood) = K * (L_ID -
+E_id)^kappa.
 
-Units: losses in nats, K in nats^(1 - kappa), kappa a number; kappa < 1 means that the out-of-distribution loss follows more slowly.
-Along one axis with L_ID falling as x^-a and L_OOD as x^-b, kappa = b / a.
+Units: losses in nats, K in nats^(1 - kappa), kappa a number; kappa < 1 means that the out-of-distribution loss
+follows more slowly. Along one axis with L_ID falling as x^-a and L_OOD as x^-b, kappa = b / a.
 
-**kappa depends strongly on both floors.** E_id is given (field `E_id`, from a fit of the in-distribution loss or a known floor; 0 means none),
-E_ood is fitted, or held with `fit(..., floor=E_ood)`. State them beside every kappa. Both axes carry noise: the inputs are measured, so the
-bootstrap draws whole runs (both losses of a run together).
-Not identifiable: in-distribution losses that span less than their noise; E_ood free on a short range, where it trades off against kappa.
+**kappa depends strongly on both floors.** E_id is given (field `E_id`, from a fit of the in-distribution loss or a
+known floor; 0 means none), E_ood is fitted, or held with `fit(..., floor=E_ood)`. State them beside every kappa.
+Both axes carry noise: the inputs are measured, so the bootstrap draws whole runs (both losses of a run together).
+Not identifiable: in-distribution losses that span less than their noise; E_ood free on a short range, where it
+trades off against kappa.
 
 Source: arXiv:2605.17276, Eq. 4; Brandfonbrener et al. 2024, arXiv:2411.12925 (shifted power law).
 """

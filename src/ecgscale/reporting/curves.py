@@ -18,10 +18,43 @@ EMPTY = pd.DataFrame(columns=["x", "value", "lo", "hi"], dtype=float)
 MIN_SAMPLES = 40  # a 95 % band needs at least one sample in each tail
 
 
-def told(fit: Fit) -> bool:
-    """Say whether the fit supports a statement: its verdict does not say "cannot tell" (its status, without one)."""
-    verdict = fit.get("verdict")
-    return "cannot" not in str(verdict).lower() if verdict else fit.get("status") == "converged"
+def told(fit: Fit, axis: str | None = None) -> bool:
+    """Say whether the fit supports a statement, whether the loss scales or does not, along one input or at all."""
+    return "cannot" not in verdict(fit, axis)
+
+
+def scales(fit: Fit, axis: str | None = None) -> bool:
+    """Say whether the fit found a law along one input, or along any, so that its exponent may be read."""
+    return told(fit, axis) and "not" not in verdict(fit, axis)
+
+
+def verdict(fit: Fit, axis: str | None = None) -> str:
+    """Return the verdict along one input (overall, without one): "scales", "does not", "cannot tell"."""
+    one = (fit.get("verdicts") or {}).get(axis) or {}
+    found = one.get("verdict") or fit.get("verdict")
+    return str(found).lower() if found else "scales" if fit.get("status") == "converged" else "cannot tell"
+
+
+def input_of(fit: Fit, parameter: str) -> str | None:
+    """Return the input along which an exponent acts: N for alpha, D for beta of L(N, D); None for a coefficient."""
+    law = _law(fit)
+    if law is None or parameter not in law.nonlinear:
+        return None
+    return law.inputs[min(law.nonlinear.index(parameter), len(law.inputs) - 1)]
+
+
+def law_title(fit: Fit) -> str:
+    """Return what a reader calls the law: "Power law in N", "Loss-to-loss transfer from the own pretext loss"."""
+    law = _law(fit)
+    if law is None:
+        return law_name(fit)
+    words = law.title.replace("one input", " and ".join(law.inputs))
+    return words + " from the own pretext loss" if is_pretext_transfer(fit) else words
+
+
+def is_pretext_transfer(fit: Fit) -> bool:
+    """Say whether a loss-to-loss law starts from the own pretext loss instead of the common probe."""
+    return "pretext" in (str(fit.get("id_axis")), str(fit.get("axis")))
 
 
 def law_name(fit: Fit) -> str:
@@ -35,13 +68,15 @@ def choose(fits: list[Fit], axis: str, **where: str) -> Fit | None:
 
     L(N, D) before a law in one variable; a fit that tells before one that does not.
     """
-    same = [f for f in fits if all(str(f.get(key)) == value for key, value in where.items()) and _fits_axis(f, axis)]
-    return min(same, key=lambda f: (not told(f), len(_inputs(f)) < 2), default=None)
+    same = [
+        f for f in fits if all(str(f.get(key, value)) == value for key, value in where.items()) and _fits_axis(f, axis)
+    ]
+    return min(same, key=lambda f: (not told(f, axis), len(_inputs(f)) < 2), default=None)
 
 
 def _fits_axis(fit: Fit, axis: str) -> bool:
     if axis == "loss":
-        return law_name(fit) == "transfer" and str(fit.get("axis")) != "pretext"
+        return law_name(fit) == "transfer" and not is_pretext_transfer(fit)
     return axis in _inputs(fit) or (len(_inputs(fit)) == 1 and fit.get("axis") == axis)
 
 
@@ -88,7 +123,9 @@ def _band(law: Law, at: dict[str, Array], samples: list[dict[str, float]]) -> Ar
         return np.full((2, points), np.nan)
     theta = {name: np.array([s[name] for s in samples]) for name in law.nonlinear}
     linear = np.array([[s[name] for name in law.linear] for s in samples])
-    values = np.einsum("spt,st->sp", np.broadcast_to(law.basis(at, **theta), (len(samples), points, len(law.linear))), linear)
+    values = np.einsum(
+        "spt,st->sp", np.broadcast_to(law.basis(at, **theta), (len(samples), points, len(law.linear))), linear
+    )
     return np.asarray(np.percentile(values, [2.5, 97.5], axis=0))
 
 

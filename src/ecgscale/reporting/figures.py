@@ -1,6 +1,7 @@
 """Figures as pure functions: a frame goes in, an SVG and the frame it drew come out.
 
-The SVG is the same for the same frame: fixed identifiers, no date, no font files. Text stays text, so it can be read aloud and searched.
+The SVG is the same for the same frame: fixed identifiers, no date, no font files. Text stays text.
+Margins are set in inches rather than solved for: that halves the time and keeps panels the same size in every figure.
 """
 
 from __future__ import annotations
@@ -8,23 +9,24 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from ecgscale.reporting.style import ALERT, HANDCRAFTED, INK, MUTED, RANDOM, RULE, Mark, count, marks
 
 WIDTH_IN = 10.0
+SINGLE_IN = 6.5  # width of a figure with one panel
 MOST_PANELS = 12
+_LEGEND_ROW_IN = 0.2
 _RC = {
     "svg.fonttype": "none",
     "font.family": ["DejaVu Sans"],
@@ -46,6 +48,11 @@ _RC = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
 }
+_REFERENCES = {  # kind of a reference line: its name in the legend, dashes, colour
+    "floor": ("known floor", (0, (5, 3)), INK),
+    "random": ("random weights", "-", RANDOM.colour),
+    "handcrafted": ("hand-crafted features", (0, (5, 1.5, 1, 1.5)), MUTED),
+}
 
 
 class Drawn(NamedTuple):
@@ -64,21 +71,19 @@ def curves(
     stamp: str,
     x_label: str,
     y_label: str,
-    order: list[str] | None = None,
-    shared_x: bool = True,
+    counts: bool = True,
 ) -> Drawn:
-    """Draw small multiples of a value against a quantity on a log axis, with fitted curves, bands and reference lines.
+    """Draw small multiples of a loss against a quantity, with fitted curves, bands and reference lines.
 
     Args:
         points: Columns panel ("task" newline "corpus"), family, x, value, lo, hi, full; points that are not `full`
             (a smaller setting of the other axis) are drawn faint. Other columns go into the frame unchanged.
-        fitted: Columns panel, family, x, value, lo, hi, told, E; a curve that does not tell is drawn dotted, without band.
+        fitted: Columns panel, family, x, value, lo, hi, told, E; what does not tell is dotted, without band.
         lines: Columns panel, label, kind (floor, random or handcrafted), value: horizontal references.
         salt: Makes identifiers inside the SVG unique and constant.
         stamp: Written into every panel, e.g. "simulated ECG"; empty for none.
         x_label, y_label: Axis labels with units.
-        order: Families that get a colour, in case the points hold fewer.
-        shared_x: x is a count (ticks 18.4K), else a loss.
+        counts: x is a count on a log axis with ticks like 18.4K; else a loss.
 
     Raises:
         ValueError: no points, or more than `MOST_PANELS` panels.
@@ -86,23 +91,28 @@ def curves(
     panels = list(dict.fromkeys(points["panel"]))
     if not 0 < len(panels) <= MOST_PANELS:
         raise ValueError(f"figure {salt}: {len(panels)} panels, expected 1 to {MOST_PANELS}")
-    look = marks(order or list(points["family"].unique()))
+    look = marks(list(points["family"].unique()))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    width = WIDTH_IN if columns > 1 else SINGLE_IN
+    handles = [*_family_handles(look), *_line_handles(lines, fitted)]
+    top = _legend_in(handles, width) + 0.5
+    height = top + rows * (2.2 if columns > 1 else 2.8) + (rows - 1) * 0.85 + 0.5
 
     def paint(figure: Figure) -> None:
-        columns = _columns(len(panels))
-        grid = figure.subplots(math.ceil(len(panels) / columns), columns, squeeze=False).ravel()
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        figure.subplots_adjust(0.62 / width, 0.5 / height, 1 - 0.2 / width, 1 - top / height, 0.26, 0.39)
+        _legend(figure, handles)
         for axes, panel in zip(grid, panels, strict=False):
             here, fits, refs = (frame[frame["panel"] == panel] for frame in (points, fitted, lines))
-            _curve_panel(axes, here, fits, refs, look, count_axis=shared_x)
+            _curve_panel(axes, here, fits, refs, look, counts=counts)
             _heading(axes, panel, stamp)
             axes.set_xlabel(x_label)
-            axes.set_ylabel(y_label)
+            if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
+                axes.set_ylabel(y_label)
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
-        _legend(figure, [f for f in look if (points["family"] == f).any()], look, lines, fitted)
 
-    height = 0.55 + 2.75 * math.ceil(len(panels) / _columns(len(panels)))
-    width = WIDTH_IN if len(panels) > 1 else 6.5
     drawn = {"point": points, "curve": fitted, "line": lines}
     frames = [frame.assign(drawn=name) for name, frame in drawn.items() if len(frame)]
     return Drawn(_svg(paint, width, height, salt), _stack(frames))
@@ -112,8 +122,8 @@ def forest(frame: pd.DataFrame, *, salt: str, stamp: str, x_labels: dict[str, st
     """Draw estimates with intervals: one panel per column, one line per row, one mark per family.
 
     Args:
-        frame: Columns panel, row, family (or a baseline's name), kind (grid, random or handcrafted), value, lo, hi, told.
-            What does not tell is drawn hollow.
+        frame: Columns panel, row, family (or a baseline's name), kind (grid, random or handcrafted), value, lo, hi,
+            told; what does not tell is drawn hollow.
         salt, stamp: As in `curves`.
         x_labels: Axis label of every panel.
         zero: Draw a line at zero.
@@ -125,47 +135,53 @@ def forest(frame: pd.DataFrame, *, salt: str, stamp: str, x_labels: dict[str, st
         raise ValueError(f"figure {salt}: nothing to draw, expected at least one estimate")
     series = frame[["kind", "family"]].drop_duplicates()
     look = marks(list(series.loc[series["kind"] == "grid", "family"]))
-    for kind, name in series[series["kind"] != "grid"].itertuples(index=False):
+    for kind, name in sorted(series[series["kind"] != "grid"].itertuples(index=False, name=None), reverse=True):
         look[name] = RANDOM if kind == "random" else HANDCRAFTED
     panels, rows = list(dict.fromkeys(frame["panel"])), list(dict.fromkeys(frame["row"]))
+    handles = _family_handles(look, set(series.loc[series["kind"] != "grid", "family"]))
+    top = _legend_in(handles, WIDTH_IN) + 0.5
+    height = top + len(rows) * max(0.34, 0.085 * len(look) + 0.1) + 0.5
+    left = 0.2 + 0.068 * max(len(r) for r in rows)  # inches; a character of the labels is about 0.068 wide
 
     def paint(figure: Figure) -> None:
         grid = figure.subplots(1, len(panels), sharey=True, squeeze=False).ravel()
+        figure.subplots_adjust(left / WIDTH_IN, 0.5 / height, 1 - 0.2 / WIDTH_IN, 1 - top / height, 0.1)
+        _legend(figure, handles)
         for axes, panel in zip(grid, panels, strict=True):
             _forest_panel(axes, frame[frame["panel"] == panel], rows, look, zero=zero)
             _heading(axes, panel, stamp)
             axes.set_xlabel(x_labels.get(panel, ""))
-        _legend(figure, list(look), look, pd.DataFrame(columns=["kind"]), pd.DataFrame(columns=["told"]))
 
-    height = 1.25 + len(rows) * max(0.34, 0.085 * len(look) + 0.1)
     return Drawn(_svg(paint, WIDTH_IN, height, salt), frame.assign(drawn="point"))
 
 
-def _columns(panels: int) -> int:
-    return 2 if panels == 4 else min(3, panels)
-
-
 def _curve_panel(
-    axes: Axes, points: pd.DataFrame, fits: pd.DataFrame, refs: pd.DataFrame, look: dict[str, Mark], *, count_axis: bool
+    axes: Axes, points: pd.DataFrame, fits: pd.DataFrame, refs: pd.DataFrame, look: dict[str, Mark], *, counts: bool
 ) -> None:
+    log_x = _scale(axes, points, fits, refs, counts=counts)
+    names = list(look)
     for family, rows in points.groupby("family", sort=True):
-        _points(axes, rows, look[family])
+        aside = 1.015 ** (names.index(family) - (len(names) - 1) / 2) if log_x and counts else 1.0
+        _points(axes, rows, look[family], aside)
     for family, rows in fits.groupby("family", sort=True):
         _fit(axes, rows, look[family])
-    styles = {"floor": ((0, (5, 3)), INK), "random": ((0, (1, 1.5)), RANDOM.colour), "handcrafted": ((0, (4, 1.5, 1, 1.5)), MUTED)}
     for row in refs.itertuples():
-        dashes, colour = styles[row.kind]
+        _, dashes, colour = _REFERENCES[row.kind]
         axes.axhline(row.value, linestyle=dashes, color=colour, linewidth=1.1, zorder=1.5)
-    _scale(axes, points, fits, refs, count_axis=count_axis)
 
 
-def _points(axes: Axes, rows: pd.DataFrame, mark: Mark) -> None:
+def _points(axes: Axes, rows: pd.DataFrame, mark: Mark, aside: float) -> None:
     full = rows["full"].to_numpy(bool)
+    look = {"color": mark.colour, "markeredgewidth": 0, "linestyle": ""}
     for chosen, alpha, size in ((~full, 0.38, 4.0), (full, 1.0, 6.0)):
-        part = rows[chosen]
-        axes.plot(part["x"], part["value"], mark.marker, color=mark.colour, alpha=alpha, markersize=size, markeredgewidth=0, zorder=3)
+        some = rows[chosen]
+        if len(some):
+            axes.plot(
+                some["x"] * aside, some["value"], marker=mark.marker, alpha=alpha, markersize=size, zorder=3, **look
+            )
     bars = rows[full & np.isfinite(rows["lo"].to_numpy(float)) & np.isfinite(rows["hi"].to_numpy(float))]
-    axes.vlines(bars["x"], bars["lo"], bars["hi"], color=mark.colour, linewidth=0.9, alpha=0.7, zorder=2.5)
+    if len(bars):
+        axes.vlines(bars["x"] * aside, bars["lo"], bars["hi"], color=mark.colour, linewidth=0.9, alpha=0.7, zorder=2.5)
 
 
 def _fit(axes: Axes, rows: pd.DataFrame, mark: Mark) -> None:
@@ -173,51 +189,57 @@ def _fit(axes: Axes, rows: pd.DataFrame, mark: Mark) -> None:
         axes.plot(rows["x"], rows["value"], linestyle=":", color=mark.colour, linewidth=1.1, alpha=0.75)
         return
     axes.plot(rows["x"], rows["value"], color=mark.colour, linewidth=1.6)
-    axes.fill_between(rows["x"], rows["lo"], rows["hi"], color=mark.colour, alpha=0.14, linewidth=0)
+    axes.fill_between(rows["x"], rows["lo"], rows["hi"], color=mark.colour, alpha=0.16, linewidth=0)
     floor = rows["E"].iloc[0]
     if np.isfinite(floor):
-        axes.plot([1.0], [floor], "<", color=mark.colour, markersize=6, transform=axes.get_yaxis_transform(), clip_on=False, zorder=4)
+        at_edge = {"transform": axes.get_yaxis_transform(), "clip_on": False, "zorder": 4}
+        axes.plot([1.0], [floor], "<", color=mark.colour, markersize=6, **at_edge)
 
 
-def _scale(axes: Axes, points: pd.DataFrame, fits: pd.DataFrame, refs: pd.DataFrame, *, count_axis: bool) -> None:
-    values = np.concatenate([points["value"], refs["value"], fits.loc[fits["told"].astype(bool), "E"]]).astype(float)
+def _scale(axes: Axes, points: pd.DataFrame, fits: pd.DataFrame, refs: pd.DataFrame, *, counts: bool) -> bool:
+    told = fits[fits["told"].astype(bool)]
+    values = np.concatenate([points["value"], refs["value"], told["E"], told["value"]]).astype(float)
     values = values[np.isfinite(values)]
-    low, high = values.min(), values.max()
+    low, high = float(values.min()), float(values.max())
     if low > 0 and high / low > 3:
+        room = (high / low) ** 0.08
         axes.set_yscale("log")
         _log_ticks(axes, "y", low, high, lambda v: f"{v:g}")
-        axes.set_ylim(low / (high / low) ** 0.08, high * (high / low) ** 0.08)
+        axes.set_ylim(low / room, high * room)
     else:
         pad = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
         axes.set_ylim(low - pad, high + pad)
         axes.yaxis.set_major_locator(MaxNLocator(5))
     x = points["x"].to_numpy(float)
-    if x.min() > 0 and (count_axis or x.max() / x.min() > 3):
-        axes.set_xscale("log")
-        _log_ticks(axes, "x", x.min(), x.max(), count if count_axis else lambda v: f"{v:g}")
-        room = max(1.12, (x.max() / x.min()) ** 0.06)
-        axes.set_xlim(x.min() / room, x.max() * room)
-    else:
+    if x.min() <= 0 or (not counts and x.max() / x.min() <= 3):
         axes.xaxis.set_major_locator(MaxNLocator(4))
+        return False
+    room = max(1.12, (x.max() / x.min()) ** 0.06)
+    axes.set_xscale("log")
+    _log_ticks(axes, "x", x.min(), x.max(), count if counts else lambda v: f"{v:g}")
+    axes.set_xlim(x.min() / room, x.max() * room)
+    return True
 
 
 def _log_ticks(axes: Axes, which: str, low: float, high: float, write: Callable[[float], str]) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(LogLocator(base=10, subs=(1.0,) if high / low > 500 else (1.0, 2.0, 5.0)))
+    decades = math.log10(high / low)
+    steps = (1.0,) if decades > 2.7 else (1.0, 2.0, 5.0) if decades > 1.2 else (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+    axis.set_major_locator(LogLocator(base=10, subs=steps))
     axis.set_major_formatter(FuncFormatter(lambda v, _: write(v)))
     axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _forest_panel(axes: Axes, frame: pd.DataFrame, rows: list[str], look: dict[str, Mark], *, zero: bool) -> None:
     spread = np.linspace(-0.34, 0.34, len(look)) if len(look) > 1 else np.zeros(1)
     offset = dict(zip(look, spread, strict=True))
-    for row in frame.itertuples():
-        y, mark = rows.index(row.row) + offset[row.family], look[row.family]
-        if np.isfinite(row.lo) and np.isfinite(row.hi):
-            axes.hlines(y, row.lo, row.hi, color=mark.colour, linewidth=1.3, alpha=0.8 if row.told else 0.35)
-        face = mark.colour if row.told else "none"
-        axes.plot([row.value], [y], mark.marker, color=mark.colour, markerfacecolor=face, markersize=5, markeredgewidth=1.1, zorder=3)
+    place = {row: i for i, row in enumerate(rows)}
+    for (family, told), here in frame.groupby(["family", "told"], sort=True):
+        y = here["row"].map(place).to_numpy(float) + offset[family]
+        mark = look[family]
+        axes.hlines(y, here["lo"], here["hi"], color=mark.colour, linewidth=1.3, alpha=0.8 if told else 0.35)
+        fill = {"markerfacecolor": mark.colour if told else "none", "markeredgewidth": 1.1, "linestyle": ""}
+        axes.plot(here["value"], y, marker=mark.marker, color=mark.colour, markersize=5, zorder=3, **fill)
     if zero:
         axes.axvline(0, color=INK, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1)
     axes.set_yticks(range(len(rows)), labels=rows)
@@ -231,32 +253,51 @@ def _forest_panel(axes: Axes, frame: pd.DataFrame, rows: list[str], look: dict[s
 
 def _heading(axes: Axes, panel: str, stamp: str) -> None:
     first, _, second = panel.partition("\n")
-    axes.annotate(first, (0, 1), (0, 16 if second or stamp else 5), "axes fraction", "offset points", fontsize=9.5, fontweight="bold")
+    points = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    axes.annotate(first, (0, 1), (0, 16 if second or stamp else 5), **points, fontsize=9.5, fontweight="bold")
     if second:
-        axes.annotate(second, (0, 1), (0, 5), "axes fraction", "offset points", fontsize=8, color=MUTED)
+        axes.annotate(second, (0, 1), (0, 5), **points, fontsize=8, color=MUTED)
     if stamp:
-        axes.annotate(
-            stamp, (1, 1), (0, 5), "axes fraction", "offset points", fontsize=8, fontweight="bold", color=ALERT, ha="right"
-        )
+        axes.annotate(stamp, (1, 1), (0, 5), **points, fontsize=8, fontweight="bold", color=ALERT, ha="right")
 
 
-def _legend(figure: Figure, families: list[str], look: dict[str, Mark], lines: pd.DataFrame, fitted: pd.DataFrame) -> None:
-    handles: list[Artist] = [
-        Line2D([], [], color=look[f].colour, marker=look[f].marker, linestyle="", markersize=6, label=f.replace("-", " · ", 1) if " " not in f else f)
-        for f in families
+def _family_handles(look: dict[str, Mark], baselines: set[str] = frozenset()) -> list[Line2D]:  # type: ignore[assignment]
+    def handle(name: str, mark: Mark) -> Line2D:
+        label = name if name in baselines else name.replace("-", " · ", 1)
+        return Line2D([], [], color=mark.colour, marker=mark.marker, linestyle="", markersize=6, label=label)
+
+    return [handle(name, mark) for name, mark in look.items()]
+
+
+def _line_handles(lines: pd.DataFrame, fitted: pd.DataFrame) -> list[Line2D]:
+    present = set(lines["kind"])
+    handles = [
+        Line2D([], [], label=label, linestyle=dashes, color=colour, linewidth=1.2)
+        for kind, (label, dashes, colour) in _REFERENCES.items()
+        if kind in present
     ]
-    kinds: Iterable[str] = lines["kind"].unique()
-    text = {
-        "floor": ("known floor", (0, (5, 3)), INK),
-        "random": ("random weights", (0, (1, 1.5)), RANDOM.colour),
-        "handcrafted": ("hand-crafted features", (0, (4, 1.5, 1, 1.5)), MUTED),
-    }
-    handles += [Line2D([], [], label=text[k][0], linestyle=text[k][1], color=text[k][2], linewidth=1.2) for k in text if k in kinds]
-    if len(fitted) and fitted["told"].astype(bool).any():
-        handles.append(Line2D([], [], color=MUTED, linewidth=1.6, label="fitted law, 95 % band, fitted E (◂)"))
-    if len(fitted) and not fitted["told"].astype(bool).all():
+    told = fitted["told"].astype(bool)
+    if told.any():
+        floor = ", fitted E (◂)" if np.isfinite(fitted.loc[told, "E"].to_numpy(float)).any() else ""
+        handles.append(Line2D([], [], color=MUTED, linewidth=1.8, label=f"fitted law, 95 % band{floor}"))
+    if not told.all():
         handles.append(Line2D([], [], color=MUTED, linewidth=1.1, linestyle=":", label="fit that cannot tell"))
-    figure.legend(handles=handles, loc="outside upper left", ncols=4 if figure.get_figwidth() > 8 else 2, handletextpad=0.4, columnspacing=1.4)
+    return handles
+
+
+def _legend_columns(width_in: float) -> int:
+    return 4 if width_in > SINGLE_IN else 2
+
+
+def _legend_in(handles: list[Line2D], width_in: float) -> float:
+    return 0.1 + _LEGEND_ROW_IN * math.ceil(len(handles) / _legend_columns(width_in))
+
+
+def _legend(figure: Figure, handles: list[Line2D]) -> None:
+    where = {"loc": "upper left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+    figure.legend(
+        handles=handles, ncols=_legend_columns(figure.get_figwidth()), handletextpad=0.4, columnspacing=1.4, **where
+    )
 
 
 def _stack(frames: list[pd.DataFrame]) -> pd.DataFrame:
@@ -267,12 +308,12 @@ def _stack(frames: list[pd.DataFrame]) -> pd.DataFrame:
 
 def _svg(paint: Callable[[Figure], None], width_in: float, height_in: float, salt: str) -> str:
     with rc_context({**_RC, "svg.hashsalt": salt}):
-        figure = Figure(figsize=(width_in, height_in), layout="constrained")
+        figure = Figure(figsize=(width_in, height_in))
         FigureCanvasSVG(figure)
-        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)  # type: ignore[union-attr]
         paint(figure)
         out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(out, format="svg", transparent=True, metadata=empty)
     return _inline(out.getvalue(), salt)
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from ecgscale.reporting import ReportInput, style
-from ecgscale.reporting.curves import Fit, told
-from ecgscale.reporting.rows import LOWER_IS_BETTER, PAIRED, contestant, families, largest, measured, title
+from ecgscale.reporting.curves import Fit, input_of, law_name, scales, verdict
+from ecgscale.reporting.rows import LOWER_IS_BETTER, comparable, families, paired, title
+from ecgscale.reporting.style import ordered
 from ecgscale.reporting.tables import best_and_ties, side
 
 PANEL = ["eval_corpus", "task", "protocol"]
@@ -24,21 +25,17 @@ def origin(manifests: list[dict[str, Any]]) -> str:
     return "simulated" if flags == {True} else "real" if flags == {False} else "partly simulated"
 
 
-def comparable(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the out-of-distribution rows at every contestant's largest cell, probes only."""
-    rows = measured(table)
-    rows = rows[(rows["split"] == "ood") & (rows["protocol"] != "pretext")]
-    return largest(rows)
-
-
-def standings(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+def standings(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return, per out-of-distribution task, the best family and whether its interval lies apart from the others'.
 
+    Args:
+        rows: What `rows.comparable` returns.
+        metric: "loss", "auroc", ...
+
     Returns:
-        Frame with eval_corpus, task, protocol, best, value, lo, hi, settled, tied (names), next, next_value, next_lo, next_hi,
-        beats_random and beats_handcrafted ("yes", "no", "cannot tell" or "not measured").
+        Frame with eval_corpus, task, protocol, best, value, lo, hi, settled, tied (names), next_family, next_value,
+        next_lo, next_hi, beats_random and beats_handcrafted ("yes", "no", "cannot tell" or "not measured").
     """
-    rows = comparable(table)
     rows = rows[rows["metric"] == metric]
     out = []
     for keys, here in rows.groupby(PANEL, sort=True):
@@ -70,8 +67,11 @@ def _beats(best: Any, baseline: pd.DataFrame, sign: float) -> str:
 
 def sentences(report: ReportInput, table: pd.DataFrame) -> list[str]:
     """Return the summary of the report, the most important sentence first."""
-    found = [*_winners(table), *_baselines(table), *_paired(table), *_laws(report.fits), _origin(report), *_scope(report, table)]
-    return [s for s in found if s]
+    rows = comparable(table)
+    metric = "loss" if "loss" in set(rows["metric"]) else "auroc"
+    won = standings(rows, metric)
+    found = [*_winners(won, metric), *_baselines(won), *_paired(paired(table)), *_laws(report.fits)]
+    return [*found, _origin(report), _scope(report, table)]
 
 
 def _origin(report: ReportInput) -> str:
@@ -79,40 +79,47 @@ def _origin(report: ReportInput) -> str:
         "simulated": "All ECGs are simulated: the ranking and the exponents describe the simulator, not patients.",
         "partly simulated": "Some of the ECGs are simulated: results on them describe the simulator, not patients.",
         "real": "All ECGs are recordings of real patients.",
-        "unknown": "No corpus manifest came with the table, so this report cannot say whether the ECGs are real or simulated.",
+        "unknown": "No corpus manifest came with the table: whether the ECGs are real or simulated is unknown.",
     }
     return text[origin(report.corpora)]
 
 
-def _winners(table: pd.DataFrame) -> list[str]:
-    metric = "loss" if "loss" in set(comparable(table)["metric"]) else "auroc"
-    won = standings(table, metric)
+def _winners(won: pd.DataFrame, metric: str) -> list[str]:
     if won.empty:
         return ["No out-of-distribution result was measured, so no family can be preferred."]
     if won["families"].max() < 2:
-        return [f"Only {title(won['best'].iloc[0])} was measured out of distribution; there is no other family to compare it with."]
+        return [
+            f"Only {title(won['best'].iloc[0])} was measured out of distribution; there is no other family to "
+            f"compare it with."
+        ]
     word = "lowest loss" if metric == "loss" else "highest AUROC"
     settled = won[won["settled"]]
     if settled.empty:
         found = Counter(title(f) for f in won["best"]).most_common(1)[0]
         return [
-            f"Which family is best cannot be told: on none of the {_tasks(len(won))} does the best family's interval lie apart "
+            f"Which family is best cannot be told: on none of the {_tasks(len(won))} does the best family's "
+            f"interval lie apart "
             f"from all others (most often in front: {found[0]}, {found[1]} of {len(won)})."
         ]
     out = []
     for family, rows in sorted(settled.groupby("best"), key=lambda g: -len(g[1])):
         example = rows.iloc[0]
         out.append(
-            f"{title(family)} has the {word} on {len(rows)} of {_tasks(len(won))}, with an interval apart from every other family's; "
-            f"e.g. {example['task']} on {example['eval_corpus']}: {style.estimate(example['value'], example['lo'], example['hi'])} "
-            f"against {style.estimate(example['next_value'], example['next_lo'], example['next_hi'])} for {title(example['next_family'])}."
+            f"{title(family)} has the {word} on {len(rows)} of {_tasks(len(won))}, with an interval apart from "
+            f"every other family's; "
+            f"e.g. {example['task']} on {example['eval_corpus']}: "
+            f"{style.estimate(example['value'], example['lo'], example['hi'])} "
+            f"against {style.estimate(example['next_value'], example['next_lo'], example['next_hi'])} for "
+            f"{title(example['next_family'])}."
         )
     open_tasks = won[~won["settled"]]
     if len(open_tasks):
         named = [f"{r.task} on {r.eval_corpus}" for r in open_tasks.itertuples()][:3]
         more = f" and {len(open_tasks) - 3} more" if len(open_tasks) > 3 else ""
         names = ", ".join(named) + more if more else style.listed(named)
-        out.append(f"On {len(open_tasks)} of {_tasks(len(won))} the best family cannot be told from the next ({names}).")
+        out.append(
+            f"On {len(open_tasks)} of {_tasks(len(won))} the best family cannot be told from the next ({names})."
+        )
     return out
 
 
@@ -120,90 +127,126 @@ def _tasks(n: int) -> str:
     return f"{n} out-of-distribution task{'s' if n != 1 else ''}"
 
 
-def _baselines(table: pd.DataFrame) -> list[str]:
-    metric = "loss" if "loss" in set(comparable(table)["metric"]) else "auroc"
-    won = standings(table, metric)
-    out = []
+def _baselines(won: pd.DataFrame) -> list[str]:
+    parts, unmeasured = [], []
     for column, name in (("beats_handcrafted", "hand-crafted features"), ("beats_random", "random weights")):
         known = won[won[column] != "not measured"] if len(won) else won
         if len(known) == 0:
-            out.append(f"No baseline of {name} was measured.")
+            unmeasured.append(name)
             continue
         n = Counter(known[column])
-        rest = [f"behind on {n['no']}" if n["no"] else "", f"cannot be told on {n['cannot tell']}" if n["cannot tell"] else ""]
-        tail = "; " + ", ".join(r for r in rest if r) if any(rest) else ""
-        out.append(f"Against {name}, the best family of each task is ahead on {n['yes']} of {len(known)}{tail}.")
-    return out
+        rest = [f"behind on {n['no']}"] * bool(n["no"]) + [f"not to be told on {n['cannot tell']}"] * bool(
+            n["cannot tell"]
+        )
+        parts.append(f"ahead of {name} on {n['yes']} of {len(known)}" + (f" ({', '.join(rest)})" if rest else ""))
+    out = [f"The best family of each task is {style.listed(parts)}."] if parts else []
+    return out + (
+        [f"Not measured: {style.listed(unmeasured)}; nothing is known about gains over a baseline."]
+        if unmeasured
+        else []
+    )
 
 
-def _paired(table: pd.DataFrame) -> list[str]:
-    rows = paired_rows(table)
+def _paired(rows: pd.DataFrame) -> list[str]:
     if rows.empty:
         return []
-    out = []
-    for family, here in rows.groupby("family"):
-        n = Counter(side(r) for _, r in here.iterrows())
-        if n["better"] == 0:
-            out.append(f"{title(family)} beats random weights of its own size on none of {len(here)} tasks: look for a defect before reading on.")
-    helped = rows.groupby("family").apply(lambda f: sum(side(r) == "better" for _, r in f.iterrows()), include_groups=False)
+    sides = rows.assign(side=[side(r) for r in rows.to_dict("records")])
+    out, helped = [], {}
+    for family in ordered(sides["family"]):
+        here = sides[sides["family"] == family]
+        helped[family] = int((here["side"] == "better").sum())
+        if helped[family] == 0:
+            out.append(
+                f"{title(family)} beats random weights of its own size on none of {len(here)} tasks: look for a "
+                f"defect before reading on."
+            )
     counts = [f"{title(f)} {k} of {(rows['family'] == f).sum()}" for f, k in helped.items() if k]
     if counts:
-        out.insert(0, f"Tasks on which pre-training beats random weights of the same size, paired on the same patients: {'; '.join(counts)}.")
+        out.insert(
+            0,
+            f"Tasks on which pre-training beats random weights of the same size, paired on the same patients: "
+            f"{'; '.join(counts)}.",
+        )
     return out
-
-
-def paired_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the paired differences to random weights at every family's largest cell."""
-    rows = measured(table)
-    return largest(rows[(rows["metric"] == PAIRED) & (rows["kind"] == "grid")])
 
 
 def _laws(fits: list[Fit]) -> list[str]:
     if not fits:
         return ["No law was fitted, so nothing can be said about larger models or more data."]
-    good = [f for f in fits if told(f)]
+    joint = [f for f in fits if law_name(f) == "scaling" and f.get("task") != "pretext"]
+    name = "L(N, D), one per family and task" if joint else "all laws"
+    found = Counter(
+        "cannot tell" if "cannot" in v else "does not" if "not" in v else "scales" for v in map(verdict, joint or fits)
+    )
+    total = len(joint or fits)
+    if found["cannot tell"] == total:
+        why = Counter(str(f.get("status")) for f in joint or fits).most_common(1)[0][0]
+        return [
+            f"Whether loss follows a scaling law cannot be told at this size: none of the {total} fits ({name}) "
+            f"is identified; most common status: {why}."
+        ]
+    out = [
+        f"Of {total} fits ({name}), {found['scales']} scale along N or D, {found['does not']} do not, "
+        f"{found['cannot tell']} cannot tell."
+    ]
+    if joint:
+        out += [_steepest(joint, "alpha", "parameters"), _steepest(joint, "beta", "data")]
+    out.append(_steepest([f for f in fits if law_name(f) == "transfer"], "kappa", "loss to loss"))
+    return [s for s in out if s]
+
+
+def _steepest(fits: list[Fit], name: str, what: str) -> str:
+    """Name the largest exponent that can be read, and the families it does not lie apart from on the same task."""
+    good = [f for f in fits if scales(f, input_of(f, name)) and not style.missing((f.get("params") or {}).get(name))]
     if not good:
-        why = Counter(str(f.get("verdict_reason") or f.get("status")) for f in fits).most_common(1)[0][0]
-        return [f"Whether loss follows a scaling law cannot be told at this size: none of {style.plural(len(fits), 'fit')} is identified (mostly: {why})."]
-    out = [f"{len(good)} of {style.plural(len(fits), 'fitted law')} can be read; the others say “cannot tell”." if len(good) < len(fits) else
-           f"All {style.plural(len(fits), 'fitted law')} can be read."]
-    for name, what in (("alpha", "parameters (alpha)"), ("beta", "data (beta)"), ("kappa", "loss to loss (kappa)")):
-        here = [f for f in good if style.missing((f.get("params") or {}).get(name)) is False]
-        if here:
-            top = max(here, key=lambda f: f["params"][name])
-            lo, hi = (top.get("intervals") or {}).get(name) or (None, None)
-            out.append(
-                f"Steepest in {what}: {title(str(top.get('family')))} on {top.get('task')} ({top.get('eval_corpus')}), "
-                f"exponent {style.estimate(top['params'][name], lo, hi)}."
-            )
-    return out
+        return f"No exponent in {what} ({name}) can be read."
+    top = max(good, key=lambda f: f["params"][name])
+    lo, hi = (top.get("intervals") or {}).get(name) or (None, None)
+    rivals = [
+        f for f in good if f is not top and all(f.get(k) == top.get(k) for k in ("eval_corpus", "task", "protocol"))
+    ]
+    near = [
+        title(str(f["family"]))
+        for f in rivals
+        if lo is None or ((f.get("intervals") or {}).get(name) or (0, np.inf))[1] >= lo
+    ]
+    tail = (
+        f"; not apart from {style.listed(sorted(set(near)))}"
+        if near
+        else ""
+        if rivals
+        else "; no other family's can be read there"
+    )
+    return (
+        f"Largest exponent in {what}, {name}: {title(str(top.get('family')))} on {top.get('task')} "
+        f"({top.get('eval_corpus')}), "
+        f"{style.estimate(top['params'][name], lo, hi)}{tail}."
+    )
 
 
-def _scope(report: ReportInput, table: pd.DataFrame) -> list[str]:
+def _scope(report: ReportInput, table: pd.DataFrame) -> str:
     grid = table[table["kind"] == "grid"]
     runs = grid.drop_duplicates("run")
     if runs.empty:
-        return ["The table holds no run of the grid."]
-    compute = grid.groupby("run")["C"].max().sum()
-    seconds = report.environment.get("seconds")
-    text = (
-        f"{style.plural(len(families(table)), 'family')}, {len(runs)} runs, N {_range(runs['N'])}, D {_range(runs['D'])} records, "
-        f"{style.flop(compute)} of training" + (f", {style.duration(seconds)} of wall time." if not style.missing(seconds) else ".")
-    )
-    failed = table[~np.isfinite(table["value"])]
-    if len(failed):
-        text += f" {style.plural(failed['run'].nunique(), 'run')} left a gap; see “Failed and left out”."
+        return "The table holds no run of the grid."
+    compute, seconds = grid.groupby("run")["C"].max().sum(), report.environment.get("seconds")
+    parts = [style.plural(len(families(table)), "family"), f"{len(runs)} runs"]
+    parts += [f"{axis} {_range(runs[axis])}" for axis in ("N", "D") if runs[axis].notna().any()]
+    parts += [f"{style.flop(compute)} of training"] * bool(compute)
+    parts += [] if style.missing(seconds) else [f"{style.duration(seconds)} of wall time"]
+    text = ", ".join(parts) + "."
+    gaps = table[~np.isfinite(table["value"])].drop_duplicates("run")
+    if len(gaps):
+        waiting = int((gaps["status"] == "waiting").sum())
+        said = [f"{len(gaps) - waiting} failed"] * (len(gaps) > waiting) + [f"{waiting} not run yet"] * bool(waiting)
+        text += f" Runs without a number: {style.listed(said)}; see “Failed and left out”."
     seeds = runs.groupby(["family", "N", "D"])["seed"].nunique()
     if (seeds < 2).any():
-        text += f" {int((seeds < 2).sum())} of {len(seeds)} cells have one seed only: their intervals hold patients, not training luck."
-    return [text]
+        single = f" {int((seeds < 2).sum())} of {len(seeds)} cells have one seed"
+        text += f"{single}: their intervals hold patients, not the luck of training."
+    return text
 
 
 def _range(values: pd.Series) -> str:
     low, high = style.count(values.min()), style.count(values.max())
     return low if low == high else f"{low}–{high}"
-
-
-def contestants(rows: pd.DataFrame) -> pd.Series:
-    """Return the name of who each row belongs to."""
-    return pd.Series([contestant(r) for _, r in rows.iterrows()], index=rows.index, dtype=object)

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from ecgscale.reporting import ReportInput, curves, figures
-from ecgscale.reporting.findings import comparable, contestants, origin, paired_rows
-from ecgscale.reporting.rows import PANEL, families, floor, largest, losses, panel_title, pretext
-from ecgscale.reporting.style import count, missing
+from ecgscale.reporting.findings import origin
+from ecgscale.reporting.rows import PANEL, comparable, contestant, floor, largest, losses, paired, panel_title, pretext
+from ecgscale.reporting.style import count, missing, ordered
 
 _AXES = {"N": ("parameters N", "D", "records"), "D": ("pre-training records D", "N", "parameters")}
 _METRIC = {"loss": "loss (nats)", "auroc": "AUROC", "auprc": "AUPRC"}
-_KEEP = ["study", "run", "seed", "kind", "family", "N", "D", "C", "split", "part", "metric", *PANEL]
+_KEEP = [
+    "study",
+    "run",
+    "seed",
+    "kind",
+    "family",
+    "objective",
+    "pretrain",
+    "N",
+    "D",
+    "C",
+    "split",
+    "part",
+    "metric",
+    *PANEL,
+]
 _LINES = ["panel", "kind", "label", "value", *PANEL, "run"]
 
 
@@ -53,10 +67,14 @@ def gallery(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
     return made
 
 
-def _finish(report: ReportInput, section: str, name: str, title: str, caption: str, alt: str, drawn: figures.Drawn) -> Figure:
+def _finish(
+    report: ReportInput, section: str, name: str, title: str, caption: str, alt: str, drawn: figures.Drawn
+) -> Figure:
     mark = stamp(report)
     said = f"{mark[0].upper()}{mark[1:]}: not a clinical result. " if mark else ""
-    return Figure(name, section, title, said + caption, f"{title}{f' ({mark})' if mark else ''}. {alt}", drawn.svg, drawn.frame)
+    return Figure(
+        name, section, title, said + caption, f"{title}{f' ({mark})' if mark else ''}. {alt}", drawn.svg, drawn.frame
+    )
 
 
 def _chunks(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -85,25 +103,28 @@ def _scaling(report: ReportInput, table: pd.DataFrame, rows: pd.DataFrame, split
             stamp=stamp(report),
             x_label=label,
             y_label="probe loss (nats)",
-            order=families(table),
         )
-        top = "; ".join(f"{f.replace('-', ' · ', 1)} {count(v)}" for f, v in here.groupby("family")[other].max().items())
+        top = {count(v) for v in here.groupby("family")[other].max()}
         caption = (
-            f"Loss of a probe on frozen features, {where}, against {label}. Full marks and curves: each family's largest {other} "
-            f"({top} {unit}); faint marks: smaller {other}. Bars: 95 % intervals of the measurement. Every mark is one row of the table."
+            f"Loss of a probe on frozen features, {where}, against {label}. Full marks and curves: each "
+            f"family's largest {other} "
+            f"({', '.join(sorted(top))} {unit}); faint marks: smaller {other}. Bars: 95 % intervals of the "
+            f"measurement. Every mark is one row "
+            "of the table; families are set apart sideways by a hair."
         )
-        alt = f"{here['panel'].nunique()} panels, one per task and corpus; {len(here)} measured losses of {here['family'].nunique()} families."
+        alt = f"{here['panel'].nunique()} panels, one per task and corpus; {len(here)} measured losses."
         title = f"Loss against {axis}, {where}" + (f" (part {suffix[1:]})" if suffix else "")
         out.append(_finish(report, "scaling", f"{split}-loss-vs-{axis}{suffix}", title, caption, alt, drawn))
     return out
 
 
 def _pretext(report: ReportInput, table: pd.DataFrame, axis: str) -> list[Figure]:
-    rows = pretext(table)
-    points = _points(rows, axis)
+    points = _points(pretext(table), axis)
     if points["x"].nunique() < 2:
         return []
-    points["panel"] = [f"{r['objective']}\nown objective, {r['eval_corpus']}" for _, r in rows.iterrows()]
+    rank = {family: i for i, family in enumerate(ordered(points["family"]))}
+    points = points.sort_values("family", key=lambda f: f.map(rank), kind="stable")
+    points["panel"] = points["objective"] + "\nown objective, " + points["eval_corpus"]
     none = pd.DataFrame(columns=_LINES)
     label, other, _ = _AXES[axis]
     out = []
@@ -115,10 +136,10 @@ def _pretext(report: ReportInput, table: pd.DataFrame, axis: str) -> list[Figure
             stamp=stamp(report),
             x_label=label,
             y_label="pretext loss",
-            order=families(table),
         )
         caption = (
-            f"Held-out loss of the own objective against {label}. Comparable within a panel only: each objective has its own scale. "
+            f"Held-out loss of the own objective against {label}. Comparable within a panel only: each "
+            f"objective has its own scale. "
             f"Full marks: largest {other}; faint marks: smaller {other}."
         )
         alt = f"{here['panel'].nunique()} panels, one per objective; {len(here)} measured losses."
@@ -130,28 +151,43 @@ def _points(rows: pd.DataFrame, axis: str) -> pd.DataFrame:
     other = _AXES[axis][1]
     points = rows.reset_index(drop=True)
     protocols = points["protocol"].nunique()
-    panel = [panel_title(r, protocols) for _, r in points.iterrows()]
+    panel = [panel_title(r, protocols) for r in points.to_dict("records")]
     top = points.groupby("family")[other].transform("max")
-    frame = points[["value", "lo", "hi", *_KEEP]].assign(panel=panel, x=points[axis], full=(points[other] == top).astype(bool))
+    frame = points[["value", "lo", "hi", *_KEEP]].assign(
+        panel=panel, x=points[axis], full=(points[other] == top).astype(bool)
+    )
     frame = frame[frame["x"] > 0]
     return frame.sort_values([*PANEL, "family", "x"], kind="stable").reset_index(drop=True)
 
 
-def _fitted(report: ReportInput, points: pd.DataFrame, axis: str, x_of: Callable[[pd.DataFrame], pd.Series] | None = None) -> pd.DataFrame:
+def _fitted(report: ReportInput, points: pd.DataFrame, axis: str) -> pd.DataFrame:
     out = []
     other = {"N": "D", "D": "N"}.get(axis)
     for (panel, family), here in points.groupby(["panel", "family"], sort=True):
         where = {name: str(here[name].iloc[0]) for name in PANEL}
-        fit = curves.choose(report.fits, axis, family=family, **where)
+        fit = curves.choose(
+            report.fits, axis, family=family.split(" ")[0], pretrain=str(here["pretrain"].iloc[0]), **where
+        )
         full = here[here["full"].astype(bool)]
         low, high = full["x"].min(), full["x"].max()
         if fit is None or not low < high:
             continue
         held = {other: float(full[other].max())} if other else {}
-        line = curves.curve(fit, axis, np.geomspace(low, high, 40), held)
-        params = fit.get("params") or {}
-        fitted_floor = params.get("E", params.get("E_ood"))
-        extra = {"panel": panel, "family": family, "told": curves.told(fit), "law": curves.law_name(fit), **where, **held}
+        line = curves.curve(fit, axis, np.geomspace(low, high, 24), held)
+        law_input = axis if axis in ("N", "D") else None
+        fitted_floor = (
+            (fit.get("params") or {}).get("E")
+            if curves.scales(fit, law_input) and fit.get("status") == "converged"
+            else None
+        )
+        extra = {
+            "panel": panel,
+            "family": family,
+            "told": curves.told(fit, law_input),
+            "law": curves.law_name(fit),
+            **where,
+            **held,
+        }
         out.append(line.assign(**extra, E=np.nan if fitted_floor is None else float(fitted_floor)))
     columns = ["panel", "family", "x", "value", "lo", "hi", "told", "E", "law", *PANEL]
     return pd.concat(out, ignore_index=True) if out else pd.DataFrame(columns=columns)
@@ -160,10 +196,12 @@ def _fitted(report: ReportInput, points: pd.DataFrame, axis: str, x_of: Callable
 def _floors(report: ReportInput, points: pd.DataFrame) -> pd.DataFrame:
     out = []
     for row in points.drop_duplicates("panel").to_dict("records"):
-        known = floor(report.corpora, row["eval_corpus"], row["task"])
+        known = floor(report, row["eval_corpus"], row["task"])
         if known is not None:
             same = {name: row[name] for name in PANEL}
-            out.append({"panel": row["panel"], "kind": "floor", "label": "known floor", "value": known, **same, "run": None})
+            out.append(
+                {"panel": row["panel"], "kind": "floor", "label": "known floor", "value": known, **same, "run": None}
+            )
     return pd.DataFrame(out, columns=_LINES)
 
 
@@ -186,12 +224,13 @@ def _transfer(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
     common = grid.groupby(PANEL)["run"].nunique().sort_index()
     corpus, task, protocol = common.idxmax()
     source = grid[(grid["eval_corpus"] == corpus) & (grid["task"] == task) & (grid["protocol"] == protocol)]
-    points = _points(ood, "N").drop(columns="x").merge(source[["run", "value"]].rename(columns={"value": "x"}), on="run")
+    points = (
+        _points(ood, "N").drop(columns="x").merge(source[["run", "value"]].rename(columns={"value": "x"}), on="run")
+    )
     points = points.assign(full=True, x_task=task, x_eval_corpus=corpus)
     if points.empty or points["x"].nunique() < 2:
         return []
-    fitted = _fitted(report, points, "loss").assign(E=np.nan)
-    lines = _floors(report, points)
+    fitted, lines = _fitted(report, points, "loss"), _floors(report, points)
     out = []
     for suffix, here in _chunks(points):
         name = f"loss-to-loss{suffix}"
@@ -203,44 +242,66 @@ def _transfer(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
             stamp=stamp(report),
             x_label=f"in-distribution probe loss (nats), {task}",
             y_label="loss out of distribution (nats)",
-            order=families(table),
-            shared_x=False,
+            counts=False,
         )
         caption = (
-            f"Every mark is one run: its probe loss on {task} ({corpus}), the common axis of all families, and its probe loss out of "
-            "distribution. A lower line transfers better at equal in-distribution loss. Bars: 95 % interval of the vertical value."
+            f"Every mark is one run: its probe loss on {task} ({corpus}), the common axis of all families, and "
+            f"its probe loss out of "
+            "distribution. A lower line transfers better at equal in-distribution loss. Bars: 95 % intervals."
         )
         alt = f"{here['panel'].nunique()} panels, one per out-of-distribution task; {here['run'].nunique()} runs."
-        out.append(_finish(report, "transfer", name, "Loss to loss: in distribution to out of distribution", caption, alt, drawn))
+        out.append(
+            _finish(
+                report, "transfer", name, "Loss to loss: in distribution to out of distribution", caption, alt, drawn
+            )
+        )
     return out
 
 
 def _exponents(report: ReportInput) -> list[Figure]:
-    names = {"alpha": "alpha: steepness in N (or the law's input)", "beta": "beta: steepness in D", "kappa": "kappa: loss to loss"}
+    joint = any(curves.law_name(f) == "scaling" for f in report.fits)
     out = []
     for fit in report.fits:
-        for name in names:
+        if curves.is_pretext_transfer(fit) or (joint and curves.law_name(fit) == "power"):
+            continue
+        for name in fit.get("params") or {}:
+            if curves.input_of(fit, name) is None:
+                continue
             value = (fit.get("params") or {}).get(name)
             if missing(value):
                 continue
             lo, hi = (fit.get("intervals") or {}).get(name) or (None, None)
-            law, axis = curves.law_name(fit), fit.get("axis")
-            shown = f"alpha, {law} in {axis}" if law == "power" else f"{name}, {law}"
-            same = {"row": f"{fit.get('task')} · {fit.get('eval_corpus')}", "family": str(fit.get("family")), "kind": "grid"}
+            law, along = curves.law_name(fit), curves.input_of(fit, name)
+            shown = f"{name}, loss to loss" if along == "L_ID" else f"{name}, along {along}"
+            same = {
+                "row": f"{fit.get('task')} · {fit.get('eval_corpus')}",
+                "family": str(fit.get("family")),
+                "kind": "grid",
+            }
             where = {k: fit.get(k) for k in (*PANEL, "status", "verdict")}
             found = {"value": float(value), "lo": np.nan if lo is None else lo, "hi": np.nan if hi is None else hi}
-            out.append({"panel": shown, **same, **found, "told": curves.told(fit), "law": law, "parameter": name, **where})
+            out.append(
+                {
+                    "panel": shown,
+                    **same,
+                    **found,
+                    "told": curves.scales(fit, along),
+                    "law": law,
+                    "parameter": name,
+                    **where,
+                }
+            )
     if not out:
         return []
     frame = pd.DataFrame(out).sort_values(["panel", "row", "family"], kind="stable")
     frame = frame.drop_duplicates(["panel", "row", "family", "protocol"])
     made = []
     for i, (suffix, here) in enumerate(_rows_chunks(frame)):
-        labels = {panel: panel.split(",")[0] for panel in here["panel"].unique()}
+        labels = {panel: f"exponent {panel.split(',')[0]}" for panel in here["panel"].unique()}
         drawn = figures.forest(here, salt=f"exponents{suffix}", stamp=stamp(report), x_labels=labels)
-        caption = "Fitted exponents with 95 % bootstrap intervals over runs. Hollow, pale: the fit cannot tell; read nothing into it."
+        caption = "Fitted exponents, 95 % bootstrap intervals over runs. Hollow: the fit cannot tell or finds no law."
         title = "Exponents" + (f" (part {i + 1})" if suffix else "")
-        alt = f"{len(here)} exponents of {here['family'].nunique()} families, {int((~here['told']).sum())} of them cannot tell."
+        alt = f"{len(here)} exponents of {here['family'].nunique()} families; hollow ones cannot be read."
         made.append(_finish(report, "exponents", f"exponents{suffix}", title, caption, alt, drawn))
     return made
 
@@ -256,9 +317,9 @@ def _standing(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
     rows = rows[rows["metric"].isin(list(_METRIC))]
     if not (rows["kind"] == "grid").any():
         return []
-    family = rows["family"].where(rows["kind"] == "grid", contestants(rows))
+    names = [r["family"] if r["kind"] == "grid" else contestant(r) for r in rows.to_dict("records")]
     frame = rows[["value", "lo", "hi", *[k for k in _KEEP if k != "family"]]].assign(
-        panel=rows["metric"].map(_METRIC), row=_row_names(rows), family=family, told=True
+        panel=rows["metric"].map(_METRIC), row=_row_names(rows), family=names, told=True
     )
     order = {name: i for i, name in enumerate(_METRIC.values())}
     frame = frame.sort_values(["panel", "row"], key=lambda c: c.map(order) if c.name == "panel" else c, kind="stable")
@@ -266,30 +327,34 @@ def _standing(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
     for i, (suffix, here) in enumerate(_rows_chunks(frame)):
         labels = {"loss (nats)": "lower is better", "AUROC": "higher is better", "AUPRC": "higher is better"}
         drawn = figures.forest(here, salt=f"standing{suffix}", stamp=stamp(report), x_labels=labels)
-        caption = "Every family at its largest N and D (lowest seed) beside the baselines, out of distribution. Bars: 95 % intervals over patients."
+        caption = "Every family at its largest N and D (lowest seed) beside the baselines. Bars: 95 % intervals."
         title = "Where each family stands" + (f" (part {i + 1})" if suffix else "")
-        alt = f"{here['row'].nunique()} tasks, {here['family'].nunique()} contestants; the numbers stand in the tables below."
+        alt = f"{here['row'].nunique()} tasks, {here['family'].nunique()} contestants; numbers in the tables below."
         made.append(_finish(report, "standing", f"standing{suffix}", title, caption, alt, drawn))
     return made
 
 
 def _row_names(rows: pd.DataFrame) -> list[str]:
     several = rows["protocol"].nunique() > 1
-    return [f"{r['task']} · {r['eval_corpus']}" + (f" · {r['protocol']}" if several else "") for _, r in rows.iterrows()]
+    return [
+        f"{r['task']} · {r['eval_corpus']}" + (f" · {r['protocol']}" if several else "")
+        for r in rows.to_dict("records")
+    ]
 
 
 def _paired(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
-    rows = paired_rows(table)
+    rows = paired(table)
     if rows.empty:
         return []
-    names = {"id": "in distribution", "ood": "out of distribution"}
-    frame = rows[["value", "lo", "hi", *_KEEP]].assign(panel=rows["split"].map(names), row=_row_names(rows), told=True)
+    frame = rows[["value", "lo", "hi", *_KEEP]].assign(row=_row_names(rows), told=True)
     frame = frame.sort_values(["split", "row"], kind="stable").assign(panel="loss minus random weights")
     made = []
     for i, (suffix, here) in enumerate(_rows_chunks(frame)):
         labels = {"loss minus random weights": "nats; left of zero: pre-training helped"}
         drawn = figures.forest(here, salt=f"paired{suffix}", stamp=stamp(report), x_labels=labels, zero=True)
-        caption = "Probe loss minus that of random weights of the same size on the same records; 95 % paired patient bootstrap."
+        caption = (
+            "Probe loss minus that of random weights of the same size, same records; 95 % paired patient bootstrap."
+        )
         title = "What pre-training adds" + (f" (part {i + 1})" if suffix else "")
         alt = f"{len(here)} paired differences of {here['family'].nunique()} families."
         made.append(_finish(report, "paired", f"paired{suffix}", title, caption, alt, drawn))

@@ -17,22 +17,26 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from ecgscale.reporting import ReportError, ReportInput, findings, style, tables
+from ecgscale.reporting.curves import is_pretext_transfer, law_name
 from ecgscale.reporting.gallery import Figure, gallery, stamp
-from ecgscale.reporting.rows import failed, families, prepare, title
+from ecgscale.reporting.rows import comparable, failed, families, paired, prepare, title
 from ecgscale.reporting.tables import Table
 
 SCHEMA = "ecgscale.report/1"
 _METRICS = ("loss", "auroc", "auprc")
 _RULES = (
-    "Families are compared at one cell each, chosen without looking at a result: the largest N, then the largest D, then the lowest seed.",
-    "Out of distribution means another corpus, or a label that pre-training did not supervise. Test parts and out-of-distribution tasks choose nothing.",
-    "Losses are means over labels, in nats, on held-out patients; the checkpoint is the one of lowest validation loss (the last, where an "
-    "objective's loss is not comparable between runs).",
-    "A family wins a task when its 95 % interval lies apart from that of every other family. Overlapping intervals are written as “cannot tell”; "
-    "this errs on the side of silence, because all families meet the same patients.",
-    "A pretext loss is comparable within its objective only. Families meet on the probe loss on the source labels in distribution.",
-    "Laws are fitted to the grid only (no tuning runs, no baselines), with bootstrap intervals over runs; every fit has a status and a verdict, "
-    "and curves are drawn over the measured range, never beyond it.",
+    "Families are compared at one cell each, chosen without looking at a result: largest N, then largest D, then "
+    "lowest seed.",
+    "Out of distribution means another corpus, or a label that pre-training did not supervise. Test parts and "
+    "out-of-distribution tasks choose nothing.",
+    "Losses are means over labels, in nats, on held-out patients; the checkpoint is the one of lowest validation loss "
+    "(the last, where an objective's loss is not comparable between runs).",
+    "A family wins a task when its 95 % interval lies apart from that of every other family. Overlapping intervals are "
+    "written as “cannot tell”; this errs on the side of silence, because all families meet the same patients.",
+    "A pretext loss is comparable within its objective only. Families meet on the probe loss on the source labels in "
+    "distribution.",
+    "Laws are fitted to the grid only (no tuning runs, no baselines), with bootstrap intervals over runs; every fit "
+    "has a status and a verdict, and curves are drawn over the measured range, never beyond it.",
     "Compute is measured training FLOP, not 6ND. N counts the encoder that is kept; D counts unique records.",
 )
 
@@ -69,7 +73,7 @@ def render(report: ReportInput, out: Path) -> Path:
             old.unlink()
         for figure in page.figures:
             (out / "figures" / f"{figure.id}.svg").write_text(figure.svg + "\n", encoding="utf-8")
-        (out / "report.json").write_text(json.dumps(twin, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        (out / "report.json").write_text(json.dumps(twin, allow_nan=False) + "\n", encoding="utf-8")
         (out / "index.html").write_text(text, encoding="utf-8")
     except OSError as error:
         raise ReportError(f"cannot write the report to {out}: {error.strerror or error}") from None
@@ -83,16 +87,26 @@ def compose(report: ReportInput) -> Page:
         ReportError: the table is empty or lacks a column.
     """
     table = prepare(report)
-    rows = findings.comparable(table)
+    rows = comparable(table)
     made = [tables.grid(table)]
     metrics = [m for m in _METRICS if m in set(rows["metric"])]
     metrics += sorted(set(rows["metric"]) - {*metrics, tables.PAIRED})
-    made += [tables.winners(findings.standings(table, m), m) for m in metrics[:2]]
+    made += [tables.winners(findings.standings(rows, m), m) for m in metrics[:2]]
     made += [tables.results(rows, m) for m in metrics]
-    made += [tables.paired(findings.paired_rows(table)), tables.exponents(report.fits, report.corpora)]
+    made += [tables.paired(paired(table)), *_laws(report)]
     made += [tables.corpora(report.corpora), tables.prevalence(report.corpora), tables.quarantine(report.corpora)]
     made += [tables.overlaps(report.overlaps), tables.failures(failed(table)), tables.left_out(report.skipped)]
     return Page(report, table, findings.sentences(report, table), gallery(report, table), [t for t in made if t.rows])
+
+
+def _laws(report: ReportInput) -> list[Table]:
+    """Return one table per law, L(N, D) first, the laws from the own pretext loss last."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for fit in report.fits:
+        groups.setdefault(str(fit.get("law_name") or law_name(fit)), []).append(fit)
+    order = {"scaling": 0, "transfer": 1, "power": 2}
+    ranked = sorted(groups.items(), key=lambda g: (is_pretext_transfer(g[1][0]), order.get(law_name(g[1][0]), 3), g[0]))
+    return [tables.laws(report, fits, name) for name, fits in ranked]
 
 
 def html(page: Page) -> str:
@@ -139,12 +153,26 @@ def json_twin(page: Page) -> dict[str, Any]:
 def _figure_twin(figure: Figure, command: str) -> dict[str, Any]:
     records = figure.frame.to_dict("records")
     frame = {"columns": list(figure.frame.columns), "records": records}
-    return {"id": figure.id, "title": figure.title, "caption": figure.caption, "alt": figure.alt, "command": command, "frame": frame}
+    return {
+        "id": figure.id,
+        "title": figure.title,
+        "caption": figure.caption,
+        "alt": figure.alt,
+        "command": command,
+        "frame": frame,
+    }
 
 
 def _table_twin(table: Table, command: str) -> dict[str, Any]:
     frame = {"columns": list(dict.fromkeys(k for r in table.records for k in r)), "records": table.records}
-    return {"id": table.id, "title": table.title, "caption": table.caption, "command": command, "head": list(table.head), "frame": frame}
+    return {
+        "id": table.id,
+        "title": table.title,
+        "caption": table.caption,
+        "command": command,
+        "head": list(table.head),
+        "frame": frame,
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -181,5 +209,5 @@ def _palette() -> str:
 
 def _csv(figure: Figure) -> str:
     """Return the drawn frame as a data URI, so that one file holds the page and its numbers."""
-    text = figure.frame.to_csv(index=False, lineterminator="\n")
+    text = figure.frame.to_csv(index=False, lineterminator="\n", float_format="%.6g")
     return "data:text/csv;base64," + base64.b64encode(text.encode()).decode()

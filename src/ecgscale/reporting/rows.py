@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ecgscale.reporting import COLUMNS, REQUIRED, ReportError, ReportInput
+from ecgscale.reporting.style import ordered
 
 PAIRED = "loss_minus_random"
 LOWER_IS_BETTER = ("loss", "mae", "mse", "ece", "brier")
@@ -39,22 +40,33 @@ def prepare(report: ReportInput) -> pd.DataFrame:
             table[column] = pd.to_numeric(table[column]).astype(float)
         except (ValueError, TypeError) as error:
             raise ReportError(f'column {column} of the table of study "{name}" must hold numbers: {error}') from None
-    table["family"] = table["backbone"].astype(str) + "-" + table["objective"].astype(str)
     table["kind"] = _kind(table)
+    table["family"] = _family(table)
     return table
 
 
 def _kind(table: pd.DataFrame) -> pd.Series:
     kind = table["role"].astype(object)
     baseline = table["role"] == "baseline"
-    kind[baseline & (table["N"] > 0)] = "random"
-    kind[baseline & ~(table["N"] > 0)] = "handcrafted"
+    kind[baseline & (table["N"] == 0)] = "handcrafted"
+    kind[baseline & (table["N"] != 0)] = "random"  # also where N is unknown, because the run has not been measured
     return kind
 
 
+def _family(table: pd.DataFrame) -> pd.Series:
+    """Name families by backbone and objective; those of a second pre-training corpus carry its name."""
+    family = table["backbone"].astype(str) + "-" + table["objective"].astype(str)
+    grid = table[table["kind"].isin(["grid", "tune"])].drop_duplicates("run")
+    main = grid["pretrain"].value_counts()
+    if len(main) < 2:
+        return family
+    other = table["kind"].isin(["grid", "tune"]) & table["pretrain"].notna() & (table["pretrain"] != main.index[0])
+    return family.where(~other, family + " (" + table["pretrain"].astype(str) + ")")
+
+
 def families(table: pd.DataFrame) -> list[str]:
-    """Return the families of the grid, in order."""
-    return sorted(table.loc[table["kind"] == "grid", "family"].unique())
+    """Return the families of the grid, in the order of legends and tables."""
+    return ordered(table.loc[table["kind"] == "grid", "family"])
 
 
 def title(family: str) -> str:
@@ -96,22 +108,30 @@ def largest(rows: pd.DataFrame) -> pd.DataFrame:
 
     Random weights keep the run whose N is nearest to that of the grid's largest run of the same backbone.
     """
-    grid = rows[rows["kind"] == "grid"]
-    keep = []
-    for _, family in grid.groupby("family"):
-        keep.append(_top(family))
-    size = {backbone: runs["N"].max() for backbone, runs in grid.groupby("backbone")}
-    for backbone, runs in rows[rows["kind"] == "random"].groupby("backbone"):
-        nearest = (runs["N"] - size.get(backbone, runs["N"].max())).abs()
-        keep.append(_top(runs[nearest == nearest.min()]))
-    for _, runs in rows[rows["kind"] == "handcrafted"].groupby("backbone"):
-        keep.append(_top(runs))
-    return rows[rows["run"].isin(keep)]
+    runs = rows.assign(minus_seed=-rows["seed"].fillna(0)).drop_duplicates("run")
+    runs = runs.sort_values(["N", "D", "minus_seed"], kind="stable")
+    grid, random = runs[runs["kind"] == "grid"], runs[runs["kind"] == "random"]
+    size = grid.groupby("backbone")["N"].max()
+    gap = (random["N"] - random["backbone"].map(size).astype(float)).abs()
+    random = random.assign(near=-gap.fillna(0)).sort_values("near", kind="stable")
+    handcrafted = runs[runs["kind"] == "handcrafted"]
+    keep = [
+        *grid.drop_duplicates("family", keep="last")["run"],
+        *random.drop_duplicates("backbone", keep="last")["run"],
+    ]
+    return rows[rows["run"].isin([*keep, *handcrafted.drop_duplicates("backbone", keep="last")["run"]])]
 
 
-def _top(rows: pd.DataFrame) -> Any:
-    order = rows.assign(minus_seed=-rows["seed"].fillna(0)).sort_values(["N", "D", "minus_seed"], kind="stable")
-    return order["run"].iloc[-1]
+def comparable(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the out-of-distribution rows at every contestant's largest cell, probes only."""
+    rows = measured(table)
+    return largest(rows[(rows["split"] == "ood") & (rows["protocol"] != "pretext")])
+
+
+def paired(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the paired differences to random weights at every family's largest cell."""
+    rows = measured(table)
+    return largest(rows[(rows["metric"] == PAIRED) & (rows["kind"] == "grid")])
 
 
 def contestant(row: Any) -> str:
@@ -130,13 +150,15 @@ def panel_title(row: Any, protocols: int = 1) -> str:
     return f"{row['task']}\n{row['eval_corpus']}{protocol}"
 
 
-def floor(corpora: list[dict[str, Any]], eval_corpus: str, task: str) -> float | None:
-    """Return the known irreducible loss of a task on a corpus, in nats, or None."""
-    for corpus in corpora:
+def floor(report: ReportInput, eval_corpus: str, task: str) -> float | None:
+    """Return the known irreducible loss of a task on a corpus, in nats, from a fit or the manifest, or None."""
+    for fit in report.fits:
+        if fit.get("known_floor") is not None and (fit.get("eval_corpus"), fit.get("task")) == (eval_corpus, task):
+            return float(fit["known_floor"])
+    for corpus in report.corpora:
         known = (corpus.get("facts") or {}).get("irreducible_loss") or {}
-        if corpus.get("name") == eval_corpus:
-            names = [task, task.removeprefix(f"{eval_corpus}_"), task.removeprefix("simulated_")]
-            return next((float(known[name]) for name in names if known.get(name) is not None), None)
+        if corpus.get("name") == eval_corpus and known.get(task) is not None:
+            return float(known[task])
     return None
 
 

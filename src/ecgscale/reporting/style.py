@@ -6,6 +6,7 @@ Colours: Okabe & Ito, "Color Universal Design" (2008), distinguishable with ever
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 INK = "#1b1f24"
@@ -47,7 +48,13 @@ THEME = {INK: "ink", MUTED: "muted", RULE: "rule", ALERT: "alert"}
 def marks(families: list[str]) -> dict[str, Mark]:
     """Return one mark per family; the four families of arXiv:2605.17276 always have the same one."""
     order = [*_KNOWN, *sorted(set(families) - set(_KNOWN))]
-    return {family: _MARKS[order.index(family) % len(_MARKS)] for family in sorted(set(families))}
+    return {family: _MARKS[order.index(family) % len(_MARKS)] for family in ordered(families)}
+
+
+def ordered(families: Iterable[str]) -> list[str]:
+    """Return families without repeats in the order of every legend and table."""
+    found = set(families)
+    return [f for f in _KNOWN if f in found] + sorted(found - set(_KNOWN))
 
 
 def css_names() -> dict[str, str]:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecgscale.reporting import style
-from ecgscale.reporting.curves import Fit, law_name, told
+from ecgscale.reporting import ReportInput, style
+from ecgscale.reporting.curves import Fit, input_of, law_title, scales, told, verdict
 from ecgscale.reporting.rows import LOWER_IS_BETTER, PAIRED, contestant, floor, title
+from ecgscale.reporting.style import ordered
 
 ROW_COLUMNS = ["study", "run", "seed", "kind", "family", "N", "D", "C", "eval_corpus", "task", "protocol", "split"]
 ROW_COLUMNS += ["shift", "part", "metric", "unit", "value", "lo", "hi", "n", "n_pos"]
@@ -40,21 +41,33 @@ class Table:
 
 
 def grid(table: pd.DataFrame) -> Table:
-    """Return what was run: per family the sizes, data sizes, seeds, runs and compute; baselines and code-books below."""
+    """Return what was run: per family its N, D, seeds, runs and compute; baselines and code-books below."""
     runs = table.drop_duplicates("run")
-    bad = set(table.loc[~np.isfinite(table["value"]), "run"]) - set(table.loc[np.isfinite(table["value"]), "run"])
+    gaps = table[~table["run"].isin(table.loc[np.isfinite(table["value"]), "run"])]
+    waiting = set(gaps.loc[gaps["status"] == "waiting", "run"])
+    bad = set(gaps["run"]) - waiting
     order = {"grid": 0, "tune": 1, "codebook": 2, "random": 3, "handcrafted": 4}
     rows, records = [], []
-    groups = sorted(runs.groupby(["kind", "family"]), key=lambda g: (order.get(g[0][0], 9), g[0][1]))
+    place = {family: i for i, family in enumerate(ordered(runs["family"]))}
+    groups = sorted(runs.groupby(["kind", "family"]), key=lambda g: (order.get(g[0][0], 9), place[g[0][1]]))
     for (kind, family), frame in groups:
         compute = table[table["run"].isin(frame["run"])].groupby("run")["C"].max().sum()
         name = title(family) if kind in ("grid", "tune", "codebook") else contestant(frame.iloc[0])
         steps = sorted({int(s) for s in frame["steps"] if not style.missing(s)})
         record = {
-            **{"kind": kind, "family": family, "runs": len(frame), "failed": len(bad & set(frame["run"]))},
-            **{"N": sorted(frame["N"].dropna().unique()), "D": sorted(frame["D"].dropna().unique())},
-            **{"seeds": sorted(frame["seed"].dropna().unique()), "steps": steps, "C": float(compute)},
+            "kind": kind,
+            "family": family,
+            "runs": len(frame),
+            "failed": len(bad & set(frame["run"])),
+            "N": sorted(frame["N"].dropna().unique()),
+            "D": sorted(frame["D"].dropna().unique()),
+            "seeds": sorted(frame["seed"].dropna().unique()),
+            "steps": steps,
+            "C": float(compute),
         }
+        record["waiting"] = len(waiting & set(frame["run"]))
+        said = [f"{record['failed']} failed"] * bool(record["failed"])
+        said += [f"{record['waiting']} not run yet"] * bool(record["waiting"])
         records.append(record)
         rows.append(
             (
@@ -62,14 +75,14 @@ def grid(table: pd.DataFrame) -> Table:
                 Cell(_several(record["N"])),
                 Cell(_several(record["D"])),
                 Cell(str(len(record["seeds"])), sort=len(record["seeds"])),
-                Cell(str(len(frame)), f"{record['failed']} failed" if record["failed"] else "", len(frame)),
+                Cell(str(len(frame)), ", ".join(said), len(frame)),
                 Cell(_several(steps) if steps else "–"),
                 Cell(style.flop(compute) if compute else "–", sort=float(compute)),
             )
         )
-    caption = "N: parameters of the encoder that is kept. D: unique pre-training records. Compute: measured, summed over runs."
+    caption = "N: parameters of the encoder that is kept. D: unique pre-training records. Compute: measured, summed."
     head = ("family", "N (parameters)", "D (records)", "seeds", "runs", "steps", "training compute")
-    return Table("grid", "What was run", caption, head, tuple(rows), records)
+    return Table("grid", "Runs", caption, head, tuple(rows), records)
 
 
 def _several(values: list[Any]) -> str:
@@ -84,27 +97,33 @@ def results(rows: pd.DataFrame, metric: str) -> Table:
 
     The best value of a task is marked `best`; those whose interval overlaps that of the best are marked `tie`.
     """
-    rows = rows[rows["metric"] == metric].assign(who=lambda f: [contestant(r) for _, r in f.iterrows()])
+    rows = rows[rows["metric"] == metric].assign(who=lambda f: [contestant(r) for r in f.to_dict("records")])
     rows = rows.drop_duplicates(["eval_corpus", "task", "protocol", "who"])
     order = {"grid": 0, "random": 1, "handcrafted": 2}
-    who = sorted(rows["who"].unique(), key=lambda w: (order.get(rows.loc[rows["who"] == w, "kind"].iloc[0], 9), w))
+    first = rows.drop_duplicates("who").set_index("who")
+    place = {family: i for i, family in enumerate(ordered(rows["family"]))}
+    who = sorted(first.index, key=lambda w: (order.get(first.at[w, "kind"], 9), place[first.at[w, "family"]]))
     body = []
     for (corpus, task, protocol), here in rows.groupby(["eval_corpus", "task", "protocol"], sort=True):
         marks = best_and_ties(here, metric)
         counts = "" if here["n"].isna().all() else f"{here['n'].max():.0f} records"
         positives = "" if here["n_pos"].isna().all() else f", {here['n_pos'].max():.0f} positive"
-        by_name = {r["who"]: r for _, r in here.iterrows()}
+        by_name = {r["who"]: r for r in here.to_dict("records")}
         cells = [Cell(task, f"{corpus}, {protocol}" + (f" · {counts}{positives}" if counts else ""))]
         cells += [_value(by_name.get(w), marks.get(w, "")) for w in who]
         body.append(tuple(cells))
     better = "lower is better" if metric in LOWER_IS_BETTER else "higher is better"
     unit = " (nats)" if metric == "loss" else ""
     caption = (
-        f"{metric.upper() if metric.startswith('au') else metric}{unit}, {better}; 95 % interval below the value. Bold: best of the row. "
-        "≈: its interval overlaps that of the best, so the order is not settled. Every family at its largest N and D, lowest seed."
+        f"{metric.upper() if metric.startswith('au') else metric}{unit}, {better}; 95 % interval below the "
+        f"value. Bold: best of the row. "
+        "≈: its interval overlaps that of the best, the order is not settled. "
+        "Every family at its largest N and D, lowest seed."
     )
     name = metric.upper() if metric.startswith("au") else metric.capitalize()
-    return Table(f"ood-{metric}", f"{name} out of distribution", caption, ("task", *who), tuple(body), row_records(rows))
+    return Table(
+        f"ood-{metric}", f"{name} out of distribution", caption, ("task", *who), tuple(body), row_records(rows)
+    )
 
 
 def winners(standings: pd.DataFrame, metric: str) -> Table:
@@ -120,7 +139,11 @@ def winners(standings: pd.DataFrame, metric: str) -> Table:
         body.append(
             (
                 Cell(r["task"], f"{r['eval_corpus']}, {r['protocol']}"),
-                Cell(title(r["best"]), style.estimate(r["value"], r["lo"], r["hi"]), mark="best" if r["settled"] and r["families"] > 1 else ""),
+                Cell(
+                    title(r["best"]),
+                    style.estimate(r["value"], r["lo"], r["hi"]),
+                    mark="best" if r["settled"] and r["families"] > 1 else "",
+                ),
                 runner,
                 Cell(rest, tied, mark="cannot" if rest == "cannot tell" else ""),
                 Cell(r["beats_random"]),
@@ -128,21 +151,17 @@ def winners(standings: pd.DataFrame, metric: str) -> Table:
             )
         )
     head = ("task", f"best {name}", "next", "order", "ahead of random weights", "ahead of hand-crafted")
-    caption = "Settled: the best interval lies apart from every other family's. Every family at its largest N and D, lowest seed."
+    caption = "Settled: the best interval lies apart from all others. Every family at its largest N and D, lowest seed."
     records = standings.to_dict("records")
-    return Table(f"winners-{metric}", f"Which family wins where, by {name}", caption, head, tuple(body), records)
+    return Table(f"winners-{metric}", f"By {name}", caption, head, tuple(body), records)
 
 
 def best_and_ties(here: pd.DataFrame, metric: str) -> dict[str, str]:
-    """Return, by the column `who`, "best" for the best value and "tie" where the 95 % interval overlaps its interval."""
+    """Return, by the column `who`, "best" for the best value and "tie" where the interval overlaps its own."""
     sign = 1.0 if metric in LOWER_IS_BETTER else -1.0
-    best = here.loc[(sign * here["value"]).idxmin()]
-    marks = {str(best["who"]): "best"}
-    for _, row in here.drop(best.name).iterrows():
-        apart = row["lo"] > best["hi"] or row["hi"] < best["lo"]
-        if not apart:
-            marks[str(row["who"])] = "tie"
-    return marks
+    best, *others = sorted(here.to_dict("records"), key=lambda r: sign * r["value"])
+    near = [r for r in others if not (r["lo"] > best["hi"] or r["hi"] < best["lo"])]
+    return {str(best["who"]): "best"} | {str(r["who"]): "tie" for r in near}
 
 
 def _value(row: Any, mark: str = "") -> Cell:
@@ -152,68 +171,75 @@ def _value(row: Any, mark: str = "") -> Cell:
     return Cell(style.number(row["value"]), note, float(row["value"]), mark)
 
 
-def exponents(fits: list[Fit], corpora: list[dict[str, Any]]) -> Table:
-    """Return every fit: parameters with intervals, the known floor beside E, status and verdict."""
+def laws(report: ReportInput, fits: list[Fit], name: str) -> Table:
+    """Return the fits of one law: verdict, exponents and floor, status and reason, then the coefficients."""
     names = list(dict.fromkeys(n for f in fits for n in f.get("params") or {}))
-    front = [n for n in ("alpha", "beta", "kappa", "E") if n in names]
-    names = front + [n for n in names if n not in front]
+    exponents = [n for n in names if any(input_of(f, n) is not None for f in fits)]
+    constant = [n for n in names if n in ("E", "E_ood")]
+    rest = [n for n in names if n not in (*exponents, *constant)]
     body = []
     for fit in fits:
-        known = floor(corpora, str(fit.get("eval_corpus")), str(fit.get("task")))
-        beside = "" if known is None else f"known floor {style.number(known)}"
-        cells = [Cell(title(str(fit.get("family"))), "", str(fit.get("family")))]
-        cells += [Cell(str(fit.get("task")), f"{fit.get('eval_corpus')}, {fit.get('protocol')}")]
-        cells += [Cell(law_name(fit), f"along {fit.get('axis')}")]
-        cells += [_parameter(fit, name, beside if name == "E" else "") for name in names]
-        cells += [Cell(str(fit.get("n", "–")), sort=fit.get("n"))]
-        cells += [Cell(str(fit.get("status", "–")), _holdout(fit))]
-        reason = str(fit.get("verdict_reason") or "; ".join(map(str, fit.get("warnings") or [])))
-        cells += [Cell(str(fit.get("verdict") or ("fitted" if told(fit) else "cannot tell")), reason, mark="" if told(fit) else "cannot")]
-        body.append(tuple(cells))
+        known = fit.get("known_floor", floor(report, str(fit.get("eval_corpus")), str(fit.get("task"))))
+        reason = str(fit.get("reason") or fit.get("verdict_reason") or "; ".join(map(str, fit.get("warnings") or [])))
+        where = f"{fit.get('eval_corpus')}, {fit.get('protocol')}"
+        cells = [Cell(title(str(fit.get("family")))), Cell(str(fit.get("task")), where)]
+        cells.append(Cell(verdict(fit), mark="" if told(fit) else "cannot"))
+        cells += [_parameter(fit, n) for n in (*exponents, *constant)] + [Cell(style.number(known), sort=known)]
+        status = Cell(str(fit.get("status", "–")), _holdout(fit))
+        cells += [Cell(str(fit.get("n", "–")), sort=fit.get("n")), status, Cell("", reason)]
+        body.append((*cells, *(_parameter(fit, n) for n in rest)))
+    head = ("family", "task", "verdict", *exponents, *constant, "known floor", "points", "status", "why", *rest)
+    formula = next((f"{f['formula']}. " for f in fits if f.get("formula")), "")
     caption = (
-        "95 % bootstrap intervals over runs, below the value. Grey: the fit cannot tell; its numbers are what the optimiser left, not a finding."
+        f"{formula}95 % bootstrap intervals over runs. Grey: cannot be read; it is what the optimiser left, not "
+        f"a finding."
     )
-    head = ("family", "task", "law", *names, "points", "status", "verdict")
-    keys = ("law", "family", "backbone", "objective", "eval_corpus", "task", "protocol", "axis", "params", "intervals")
-    keys += ("status", "verdict", "verdict_reason", "n", "holdout", "optimum", "warnings")
-    records = [{k: f.get(k) for k in keys} for f in fits]
-    return Table("exponents", "Fitted laws", caption, head, tuple(body), records)
+    records = [{k: v for k, v in f.items() if k != "samples"} for f in fits]
+    return Table(f"law-{name}", law_title(fits[0]), caption, head, tuple(body), records)
 
 
-def _parameter(fit: Fit, name: str, beside: str) -> Cell:
+def _parameter(fit: Fit, name: str) -> Cell:
     value = (fit.get("params") or {}).get(name)
     if style.missing(value):
-        return Cell("–", beside)
+        return Cell("–")
     lo, hi = (fit.get("intervals") or {}).get(name) or (None, None)
-    notes = [f"({style.bounds(lo, hi)})" if not style.missing(lo) else "", beside]
-    return Cell(style.number(value), " ".join(n for n in notes if n), float(value), "" if told(fit) else "cannot")
+    note = "" if style.missing(lo) else f"({style.bounds(lo, hi)})"
+    return Cell(style.number(value), note, float(value), "" if scales(fit, input_of(fit, name)) else "cannot")
 
 
 def _holdout(fit: Fit) -> str:
+    """Write the error at the largest level that was left out, per input."""
     found = fit.get("holdout")
-    if isinstance(found, dict):
-        return ", ".join(f"{k} {style.number(v) if isinstance(v, float) else v}" for k, v in found.items() if v is not None)
-    return "" if style.missing(found) else f"hold-out error {style.number(found)}"
+    if not isinstance(found, dict):
+        return "" if style.missing(found) else f"hold-out error {100 * float(found):.2g} %"
+    errors = [
+        f"{k} {100 * v['error']:.2g} %"
+        for k, v in found.items()
+        if isinstance(v, dict) and not style.missing(v.get("error"))
+    ]
+    return f"hold-out error {', '.join(errors)}" if errors else ""
 
 
 def paired(rows: pd.DataFrame) -> Table:
     """Return the paired loss differences to random weights of the same size; below zero the training helped."""
     rows = rows[rows["metric"] == PAIRED].assign(who=lambda f: [title(x) for x in f["family"]])
     rows = rows.drop_duplicates(["split", "eval_corpus", "task", "protocol", "who"])
-    who = sorted(rows["who"].unique())
+    who = [title(family) for family in ordered(rows["family"])]
     body = []
     for (split, corpus, task, protocol), here in rows.groupby(["split", "eval_corpus", "task", "protocol"], sort=True):
-        by_name = {r["who"]: r for _, r in here.iterrows()}
+        by_name = {r["who"]: r for r in here.to_dict("records")}
         cells = [Cell(task, f"{corpus}, {protocol}, {'in' if split == 'id' else 'out of'} distribution")]
         for name in who:
             row = by_name.get(name)
             cells.append(_value(row, "" if row is None else {"better": "best", "worse": "worse"}.get(side(row), "tie")))
         body.append(tuple(cells))
     caption = (
-        "Probe loss minus that of random weights of the same size, on the same records (nats; negative: pre-training helped). "
-        "95 % interval by a paired patient bootstrap. Bold: the interval lies below 0. ≈: it holds 0. ▲: it lies above 0."
+        "Probe loss minus that of random weights of the same size, same records (nats; negative: pre-training helped). "
+        "95 % paired patient bootstrap. Bold: the interval lies below 0. ≈: it holds 0. ▲: it lies above 0."
     )
-    return Table("paired", "Against random weights of the same size", caption, ("task", *who), tuple(body), row_records(rows))
+    return Table(
+        "paired", "Against random weights of the same size", caption, ("task", *who), tuple(body), row_records(rows)
+    )
 
 
 def side(row: Any) -> str:
@@ -240,13 +266,14 @@ def corpora(manifests: list[dict[str, Any]]) -> Table:
             Cell(f"{m.get('records', 0):,}" if m.get("records") is not None else "–", sort=m.get("records")),
             Cell(f"{m.get('patients', 0):,}" if m.get("patients") is not None else "–", sort=m.get("patients")),
             Cell(str(held), sort=held),
-            Cell(described(m.get("ages")), f"sex: {described(m.get('sex'))}"),
+            Cell(_ages(m.get("ages") or m.get("age")), f"sex: {_sexes(m.get('sex'))}"),
             Cell(licence, cite),
             Cell(str(m.get("digest") or "–")[:12]),
         )
         body.append(cells)
-        records.append({k: v for k, v in m.items() if k != "quarantine"} | {"quarantined": held})
-    head = ("corpus", "records", "patients", "quarantined", "age", "licence and citation", "digest")
+        kept = {k: v for k, v in m.items() if k not in ("quarantine", "shards", "files", "stamp")}
+        records.append(kept | {"quarantined": held})
+    head = ("corpus", "records", "patients", "quarantined", "age and sex", "licence and citation", "digest")
     return Table("corpora", "Corpora", "Counts are of records that passed every check.", head, tuple(body), records)
 
 
@@ -267,45 +294,85 @@ def quarantine(manifests: list[dict[str, Any]]) -> Table:
             body.append((Cell(str(m.get("name"))), Cell(str(n), sort=n), Cell(reason), Cell(shown)))
             records.append({"corpus": m.get("name"), "reason": reason, "count": n, "records": names})
     head = ("corpus", "records", "reason", "which")
-    return Table("quarantine", "Quarantine", "Records set aside at ingest; no run has seen them.", head, tuple(body), records)
+    return Table(
+        "quarantine", "Quarantine", "Records set aside at ingest; no run has seen them.", head, tuple(body), records
+    )
 
 
 def prevalence(manifests: list[dict[str, Any]]) -> Table:
     """Return the fraction of positive records per label and corpus."""
-    known = [m for m in manifests if m.get("prevalence")]
-    labels = sorted({label for m in known for label in m["prevalence"]})
+    found = {str(m.get("name")): _prevalence(m) for m in manifests}
+    found = {name: fractions for name, fractions in found.items() if fractions}
     body = []
-    for label in labels:
-        values = [m["prevalence"].get(label) for m in known]
+    for label in sorted({label for fractions in found.values() for label in fractions}):
+        values = [fractions.get(label) for fractions in found.values()]
         body.append((Cell(label), *(Cell("–" if style.missing(v) else f"{100 * v:.2g} %", sort=v) for v in values)))
-    records = [{"corpus": m["name"], "label": k, "prevalence": v} for m in known for k, v in m["prevalence"].items()]
-    head = ("label", *(str(m["name"]) for m in known))
-    return Table("prevalence", "Prevalence", "Positive records among those with a known label.", head, tuple(body), records)
+    records = [
+        {"corpus": name, "label": k, "prevalence": v} for name, fractions in found.items() for k, v in fractions.items()
+    ]
+    head = ("label", *found)
+    return Table(
+        "prevalence", "Prevalence", "Positive records among those with a known label.", head, tuple(body), records
+    )
+
+
+def _prevalence(manifest: dict[str, Any]) -> dict[str, float | None]:
+    given = manifest.get("prevalence")
+    if given:
+        return dict(given)
+    return {name: counts.get("prevalence") for name, counts in (manifest.get("labels") or {}).items()}
+
+
+def _ages(ages: Any) -> str:
+    if not isinstance(ages, dict) or style.missing(ages.get("mean")):
+        return described(ages)
+    return f"{ages['mean']:.0f}" + ("" if style.missing(ages.get("sd")) else f" ± {ages['sd']:.0f} years")
+
+
+def _sexes(sexes: Any) -> str:
+    if not isinstance(sexes, dict) or not sexes:
+        return described(sexes)
+    total = sum(sexes.values())
+    return ", ".join(f"{k} {100 * v / total:.0f} %" for k, v in sexes.items()) if total else "–"
 
 
 def overlaps(pairs: list[dict[str, Any]]) -> Table:
     """Return the patient overlap of every pair of corpora."""
-    body = tuple(
-        (Cell(f"{p.get('a')} × {p.get('b')}"), Cell(str(p.get("shared_patients", "–")), sort=p.get("shared_patients")), Cell(str(p.get("verdict", "–"))))
-        for p in pairs
+    wider = any("common_patients" in p for p in pairs)
+    body = []
+    for p in pairs:
+        cells = [
+            Cell(f"{p.get('a')} × {p.get('b')}"),
+            Cell(described(p.get("shared_patients")), sort=p.get("shared_patients")),
+        ]
+        cells += [Cell(described(p.get("common_patients")), sort=p.get("common_patients"))] if wider else []
+        body.append((*cells, Cell(str(p.get("verdict", "–")))))
+    head = ("pair", "patients on both sides", *(("patients in both corpora",) if wider else ()), "verdict")
+    return Table(
+        "overlaps", "Patient overlap", "No patient may be pre-trained on and tested on.", head, tuple(body), list(pairs)
     )
-    caption = "Patients found in both corpora, by patient identifier and by signal fingerprint."
-    return Table("overlaps", "Patient overlap", caption, ("pair", "shared patients", "verdict"), body, list(pairs))
 
 
 def failures(rows: pd.DataFrame) -> Table:
-    """Return the runs and evaluations that left no number, with the reason each gave."""
-    keys = ["kind", "family", "N", "D", "seed", "run", "eval_corpus", "task", "protocol", "metric", "status", "reason"]
+    """Return the runs and evaluations that left no number, with the reason each gave; equal ones of a family together."""
+    keys = ["kind", "family", "N", "D", "seed", "run", "eval_corpus", "task", "metric", "status", "reason"]
     whole = rows[keys].drop_duplicates(["run", "eval_corpus", "task", "status", "reason"])
-    body = []
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for r in whole.to_dict("records"):
-        where = " · ".join(str(r[k]) for k in ("task", "eval_corpus", "metric") if not style.missing(r[k])) or "training"
-        size = f"N {style.count(r['N'])}, D {style.count(r['D'])}, seed {style.count(r['seed'])}"
+        where = " · ".join(str(r[k]) for k in ("task", "eval_corpus") if not style.missing(r[k])) or "training"
         reason = "no reason given" if style.missing(r["reason"]) else str(r["reason"])
-        body.append((Cell(title(r["family"]), size), Cell(where), Cell(str(r["status"])), Cell(reason), Cell(str(r["run"]))))
+        groups.setdefault((r["family"], where, str(r["status"]), reason), []).append(r)
+    body = []
+    for (family, where, status, reason), alike in groups.items():
+        first = alike[0]
+        sizes = [f"{axis} {_several(sorted({r[axis] for r in alike if r[axis] > 0}))}" for axis in ("N", "D")]
+        seed = f"seed {style.count(first['seed'])}" if len(alike) == 1 else style.plural(len(alike), "run")
+        runs = str(first["run"]) + (" …" if len(alike) > 1 else "")
+        cells = (Cell(title(family), ", ".join([*(s for s in sizes if "–" not in s), seed])), Cell(where), Cell(status))
+        body.append((*cells, Cell(reason), Cell(runs)))
     head = ("what", "where", "status", "reason", "run")
-    caption = "They are in no figure and in no fit."
-    return Table("failed", "Failed", caption, head, tuple(body), whole.to_dict("records"))
+    caption = "They are in no figure and in no fit. Runs that wait are trained by running the study again."
+    return Table("failed", "Without a number", caption, head, tuple(body), whole.to_dict("records"))
 
 
 def left_out(skipped: list[dict[str, Any]]) -> Table:
@@ -313,7 +380,9 @@ def left_out(skipped: list[dict[str, Any]]) -> Table:
     keys = list(dict.fromkeys(k for s in skipped for k in s))
     keys = [k for k in keys if k != "reason"] + (["reason"] if "reason" in keys else [])
     body = tuple(tuple(Cell(described(s.get(k))) for k in keys) for s in skipped)
-    return Table("left-out", "Left out by the plan", "Decided before any run started.", tuple(keys), body, list(skipped))
+    return Table(
+        "left-out", "Left out by the plan", "Decided before any run started.", tuple(keys), body, list(skipped)
+    )
 
 
 def described(value: Any) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pandas as pd
 
 from ecgscale.spec import Plugin
@@ -18,6 +20,7 @@ class TaskSpec(Plugin):
     kind: ClassVar[str] = "tasks"
     reference: ClassVar[str]
     licence: ClassVar[str]
+    label_sets: ClassVar[Mapping[str, tuple[str, ...]]]  # each value of `labels` -> the source's label names in it
 
     labels: str  # which of the module's label sets, e.g. "super"
 
@@ -41,3 +44,37 @@ class TaskSpec(Plugin):
         Raises:
             ValueError: the corpus does not carry these labels.
         """
+
+    def left_out(self, index: pd.DataFrame) -> dict[str, int]:
+        """Return the labels that `targets` leaves out by a stated rule, each with the patients of its smaller class."""
+        return {}
+
+    def floor(self, manifest: Mapping[str, Any]) -> float | None:
+        """Return the irreducible loss in nats, mean over the labels, where a corpus's manifest knows it, else None."""
+        return None
+
+    @classmethod
+    def examples(cls) -> list[tuple[TaskSpec, tuple[str, ...]]]:
+        """Return a task for every label set, with the label names a corpus needs to carry for it."""
+        return [(cls(labels=labels), names) for labels, names in cls.label_sets.items()]
+
+    def carried(self, index: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
+        """Return the columns `label.<name>` of an index as float64, named without the prefix.
+
+        Raises:
+            ValueError: one of them is missing.
+        """
+        missing = [name for name in names if f"label.{name}" not in index.columns]
+        if missing:
+            known = ", ".join(str(c).removeprefix("label.") for c in index.columns if str(c).startswith("label."))
+            raise ValueError(f'task {self.title}: the corpus has no label "{missing[0]}"; it has {known or "none"}')
+        return pd.DataFrame({name: index[f"label.{name}"].astype(np.float64) for name in names}, index=index.index)
+
+    def with_prefix(self, index: pd.DataFrame, prefix: str) -> pd.DataFrame:
+        """Return the columns `label.<prefix>…` of an index in alphabetical order, as `carried` does.
+
+        Raises:
+            ValueError: there is none.
+        """
+        found = sorted(str(c).removeprefix("label.") for c in index.columns if str(c).startswith(f"label.{prefix}"))
+        return self.carried(index, tuple(found) or (f"{prefix}…",))

@@ -14,6 +14,7 @@ from ecgscale.spec import Explained
 S = TypeVar("S", bound=BackboneSpec)
 
 TOLERANCE = 0.1  # of the target N
+CLOSE = 0.002  # of the target N: near enough to stop
 STEPS = 40  # halvings of the dial's bracket
 
 
@@ -53,6 +54,8 @@ def solve(spec: S, target_N: float, leads: int, samples: int) -> tuple[S, int]:
         if dial in tried:
             break
         tried[dial] = size(spec.sized(dial), leads, samples)
+        if abs(tried[dial] - target_N) <= CLOSE * target_N:
+            break
         low, high = (dial, high) if tried[dial] < target_N else (low, dial)
     dial = min(tried, key=lambda d: abs(tried[d] - target_N))
     if abs(tried[dial] - target_N) > TOLERANCE * target_N:
@@ -77,4 +80,4 @@ def _bracket(spec: BackboneSpec, target_N: float, leads: int, samples: int) -> t
 
 
 def _short(dial: float) -> float:
-    return float(f"{dial:.6g}")
+    return float(f"{dial:.4g}")

@@ -16,6 +16,7 @@ from scipy.special import ndtr, ndtri
 
 from ecgscale import rng
 from ecgscale.data.simulation.worlds import (
+    AGE_RISK,
     AGE_SHIFT,
     FEMALE_SHIFT,
     LABELS,
@@ -85,11 +86,6 @@ class Latents:
         return self.scores[:, LATENTS.index(latent)]
 
 
-def risk(age_quantile: Float) -> Float:
-    """Return the relative risk of the six CODE labels at a quantile of age: 0.4 for the youngest to 1.6, mean 1."""
-    return 0.4 + 1.2 * age_quantile
-
-
 def draw(world: WorldName, seed: int, chunk: int, enrich: float) -> Latents:
     """Draw patients `chunk * PATIENTS` and following: a function of these arguments only."""
     row, random = WORLDS[world], rng.generator(seed, "simulated", world, "latents", chunk)
@@ -101,13 +97,12 @@ def draw(world: WorldName, seed: int, chunk: int, enrich: float) -> Latents:
     normal = np.sqrt(_STABLE) * stable + np.sqrt(1 - _STABLE) * random.standard_normal((count, len(LATENTS) + 1))
 
     age = _cut_normal(u_age, *row.age, 18.0, 95.0)
-    chance = {name: value * risk(u_age) for name, value in prevalence(world, enrich).items()}
-    af = u_af < chance["AF"]
-    block = ~af & (u_block < chance["1dAVb"] / (1 - chance["AF"]))
-    rbbb, lbbb = u_bundle < chance["RBBB"], u_bundle > 1 - chance["LBBB"]
+    fraction, risk = prevalence(world, enrich), AGE_RISK[0] + (AGE_RISK[1] - AGE_RISK[0]) * u_age
+    af, sinus = u_af < fraction["AF"] * risk, 1 - fraction["AF"] * risk
+    block = ~af & (u_block < fraction["1dAVb"] * risk / sinus)
+    rbbb, lbbb = u_bundle < fraction["RBBB"] * risk, u_bundle > 1 - fraction["LBBB"] * risk
     structural, female = u_structural < row.prevalence["structural"], u_sex < row.female
-    sinus = 1 - chance["AF"]
-    rate, slow, fast = _rate(normal[:, -1], af, chance["SB"] / sinus, chance["ST"] / sinus, row.sinus_rate)
+    rate, slow, fast = _rate(normal[:, -1], af, fraction["SB"] / sinus, fraction["ST"] / sinus, row.sinus_rate)
 
     age_mean = np.outer((age - 55.0) / 18.0, AGE_SHIFT)
     scores = normal[:, :-1] + age_mean + np.outer(structural, STRUCTURAL_SHIFT) + np.outer(female, FEMALE_SHIFT)

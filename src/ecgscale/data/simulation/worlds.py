@@ -23,6 +23,8 @@ STRUCTURAL_SHIFT: tuple[float, ...] = (0.45, 0.50, 0.60, 0.50, -0.70, -0.40)
 FEMALE_SHIFT: tuple[float, ...] = (-0.30, -0.70, 0.60, -0.60, -0.50, 0.10)
 AGE_SHIFT: tuple[float, ...] = (0.30, 0.10, 0.15, 0.00, -0.25, -0.40)  # per 18 years above 55
 
+AGE_RISK: tuple[float, float] = (0.4, 1.6)  # relative risk of AF and of the three blocks, youngest and oldest; mean 1
+
 
 @dataclass(frozen=True, slots=True)
 class World:
@@ -117,26 +119,32 @@ WORLDS: dict[WorldName, World] = {
         band_hz=(0.15, 40.0),
         resolution_uv=5.0,
         gain_sd=0.05,
-        baseline_uv=250.0,
-        emg_uv=60.0,
+        baseline_uv=200.0,
+        emg_uv=50.0,
         mains_hz=60.0,
         mains_uv=60.0,
-        noise_spread=0.7,
+        noise_spread=0.5,
         electrode_sd=0.15,
     ),
 }
+
+
+def most_enriched(world: WorldName) -> float:
+    """Return the largest factor on the CODE prevalences that leaves some of every age without each disease."""
+    row, oldest = WORLDS[world].prevalence, AGE_RISK[1]
+    sinus = 0.95 * oldest * row["AF"]  # what fibrillation takes from the other rhythms
+    shares = (oldest * (row["RBBB"] + row["LBBB"]), row["SB"] + row["ST"] + sinus, oldest * row["1dAVb"] + sinus)
+    return 0.95 / max(shares)
 
 
 def prevalence(world: WorldName, enrich: float) -> dict[str, float]:
     """Return the true fraction of ECGs with each label: the six CODE labels times `enrich`, the others untouched.
 
     Raises:
-        ValueError: a conditional probability would pass 1 for the oldest patients.
+        ValueError: `enrich` is more than `most_enriched`.
     """
-    row = WORLDS[world]
+    row, most = WORLDS[world], most_enriched(world)
+    if enrich > most:
+        raise ValueError(f"enrich must leave healthy patients in the world {world}, so at most {most:.2f}")
     raised = {name: enrich * row.prevalence[name] for name in CODE_LABELS}
-    oldest = {name: 1.6 * value for name, value in raised.items()}  # see `latents.risk`
-    sinus = 1.0 - oldest["AF"]
-    if oldest["RBBB"] + oldest["LBBB"] > 0.95 or max(oldest["SB"] + oldest["ST"], oldest["1dAVb"]) > 0.95 * sinus:
-        raise ValueError(f"enrich must leave healthy patients in the world {world}; lower it")
     return {**raised, "structural": row.prevalence["structural"], "female": row.female}

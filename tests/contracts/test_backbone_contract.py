@@ -1,0 +1,161 @@
+"""Every backbone that ships, found by walking the folder, keeps the same promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from ecgscale.backbones import Backbone, BackboneSpec
+from ecgscale.spec import names, part, part_class
+from ecgscale.training import size
+
+LEADS, SAMPLES = 12, 1000
+LADDER = (20e3, 33e3, 83e3, 350e3, 1e6, 5e6, 30e6, 200e6)
+CHEAP = set(
+    """_softmax _softmax_backward_data _to_copy _unsafe_view add add_ addcmul alias any arange argsort as_strided bitwise_and bitwise_not
+    cat clamp clamp_min clone constant_pad_nd copy_ detach div div_ embedding embedding_dense_backward empty empty_like eq expand fill_
+    floor_divide full full_like gather ge gelu gelu_backward gt index index_put lt masked_fill max max_pool2d_with_indices
+    max_pool2d_with_indices_backward maximum mean minimum mul mul_ native_batch_norm native_batch_norm_backward native_layer_norm
+    native_layer_norm_backward cudnn_batch_norm ne neg new_empty new_empty_strided new_full new_zeros ones ones_like permute pow
+    _native_batch_norm_legit randint relu repeat reshape roll rsub select select_backward slice slice_backward split sqrt squeeze stack
+    sub sum t threshold_backward transpose unbind unfold unfold_backward unsqueeze view where zero_ zeros zeros_like _local_scalar_dense
+    remainder lift_fresh scalar_tensor rsqrt scatter_add sort index_select random_ from
+    """.split()
+)
+
+
+@pytest.fixture(params=names("backbones"))
+def spec(request: pytest.FixtureRequest) -> BackboneSpec:
+    """The smallest size of each backbone, about 20,000 parameters."""
+    return size.solve(part("backbones", request.param), 20e3, LEADS, SAMPLES)[0]
+
+
+@pytest.fixture
+def model(spec: BackboneSpec) -> Backbone:
+    torch.manual_seed(0)
+    return spec.build(LEADS, SAMPLES)
+
+
+@pytest.fixture
+def batch(make_batch: Callable[..., Any]) -> Any:
+    return make_batch(records=5, beats=(9, 14, 0, 11))
+
+
+def test_encode_gives_one_finite_vector_per_record(model: Backbone, batch: Any) -> None:
+    features = model.eval().encode(batch)
+    assert features.shape == (5, model.width) and features.dtype == torch.float32
+    assert torch.isfinite(features).all() and features[0].std() > 0
+    tokens = model.tokens(batch)
+    assert tokens.values.shape[:2] == tokens.valid.shape and tokens.valid.dtype == torch.bool
+
+
+def test_a_half_window_works_too(model: Backbone, make_batch: Callable[..., Any]) -> None:
+    assert model.eval().encode(make_batch(records=3, samples=SAMPLES // 2, beats=(5, 7))).shape == (3, model.width)
+
+
+def test_rows_do_not_depend_on_each_other_or_on_padding(model: Backbone, batch: Any, make_batch: Callable[..., Any]) -> None:
+    model.eval()
+    together = model.encode(batch)
+    for row in range(len(batch)):
+        alone = model.encode(replace(_rows(batch, [row]), beats=torch.nn.functional.pad(batch.beats[[row]], (0, 7), value=-1)))
+        torch.testing.assert_close(alone[0], together[row], atol=2e-5, rtol=1e-4)
+    turned = model.encode(_rows(batch, [4, 3, 2, 1, 0]))
+    torch.testing.assert_close(turned.flip(0), together, atol=2e-5, rtol=1e-4)
+
+
+def test_the_same_input_gives_the_same_numbers(model: Backbone, batch: Any) -> None:
+    model.eval()
+    assert torch.equal(model.encode(batch), model.encode(batch))
+
+
+def test_gradient_reaches_every_parameter(model: Backbone, spec: BackboneSpec, batch: Any) -> None:
+    tokens = model.train().tokens(batch)
+    total = (tokens.values * torch.randn_like(tokens.values)).sum() + (0 if tokens.cls is None else tokens.cls.square().sum())
+    if spec.drops_tokens or "beats" in spec.needs:
+        hidden = torch.arange(tokens.valid.shape[1]) % 2 == 0
+        total = total + model.tokens(batch, hidden & tokens.valid).values.square().sum()
+    total.backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+def test_masked_tokens_do_not_touch_the_input_they_hide(model: Backbone, spec: BackboneSpec, batch: Any) -> None:
+    if not (spec.drops_tokens or "beats" in spec.needs):
+        pytest.skip("this backbone hides no tokens")
+    beats = model.eval().cut(batch)
+    values = beats.values.requires_grad_()
+    masked = (torch.arange(values.shape[1]) % 3 == 0) & beats.valid
+    model.read(replace(beats, values=values), masked).values.square().sum().backward()
+    assert values.grad is not None
+    assert values.grad[masked].abs().max() == 0 and values.grad[~beats.valid].abs().max() == 0
+    assert (values.grad[beats.valid & ~masked].abs().amax(-1) > 0).all()
+
+
+def test_sizes_grow_strictly_with_the_dial(spec: BackboneSpec) -> None:
+    sizes = [size.size(spec.sized(spec.dial * 1.25**k), LEADS, SAMPLES) for k in range(18)]
+    assert all(a < b for a, b in zip(sizes, sizes[1:], strict=False)), sizes
+
+
+@pytest.mark.parametrize("target", LADDER)
+def test_the_ladder_is_met_within_a_tenth(spec: BackboneSpec, target: float) -> None:
+    solved, achieved = size.solve(spec, target, LEADS, SAMPLES)
+    assert abs(achieved / target - 1) <= 0.1
+    assert size.size(solved, LEADS, SAMPLES) == achieved
+
+
+def test_parameters_do_not_depend_on_the_window(spec: BackboneSpec) -> None:
+    assert size.size(spec, LEADS, SAMPLES) == size.size(spec, LEADS, SAMPLES // 2)
+
+
+def test_it_builds_on_meta_without_memory(spec: BackboneSpec) -> None:
+    with torch.device("meta"):
+        model = spec.sized(spec.dial * 4).build(LEADS, SAMPLES)
+    assert all(p.is_meta for p in model.parameters())
+
+
+def test_it_survives_bfloat16(model: Backbone, batch: Any) -> None:
+    plain = model.eval().encode(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = model.encode(batch)
+        model.train().encode(batch).float().square().sum().backward()
+    assert torch.isfinite(rough).all()
+    assert (rough.float() - plain).norm() < 0.1 * plain.norm()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_save_and_load(model: Backbone, spec: BackboneSpec, batch: Any) -> None:
+    model.train().encode(batch)
+    other = spec.build(LEADS, SAMPLES)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(model.eval().encode(batch), other.eval().encode(batch))
+
+
+def test_every_operation_is_counted_or_cheap(model: Backbone, batch: Any) -> None:
+    seen: set[str] = set()
+
+    class Record(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func._overloadpacket not in flop_registry:
+                seen.add(func._overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    with Record():
+        model.train().encode(batch).square().sum().backward()
+    assert seen - CHEAP == set()
+
+
+def test_it_says_what_it_is(spec: BackboneSpec) -> None:
+    cls = part_class("backbones", spec.part_name())
+    assert isinstance(spec, cls) and cls.title and cls.__doc__
+
+
+def _rows(batch: Any, rows: list[int]) -> Any:
+    names = ("signal", "lead_ok", "beats", "record", "patient", "labels", "labels_ok")
+    picked: dict[str, Tensor] = {name: getattr(batch, name)[rows] for name in names}
+    return replace(batch, **picked, codes=None if batch.codes is None else batch.codes[rows])

@@ -1,0 +1,79 @@
+"""Every law, found by walking the folder, recovers its own planted parameters whatever the unit of its inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ecgscale.fitting import fit
+from ecgscale.laws import Law
+from ecgscale.spec import names, part
+
+LAWS = names("laws")
+
+
+def planted(law: Law) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Return a grid of 5 levels per input (a loss for measured inputs, a count else), the law's values on it and its
+    parameters."""
+    levels = np.linspace(0.4, 2.0, 12) if law.measured_inputs else np.geomspace(300, 3e6, 6)
+    mesh = np.meshgrid(*[levels * (1 + i) for i in range(len(law.inputs))])
+    x = {name: column.ravel() for name, column in zip(law.inputs, mesh, strict=True)}
+    params = {name: 0.33 + 0.1 * i for i, name in enumerate(law.nonlinear)}
+    basis = law.basis(x, **params)
+    for j, name in enumerate(law.linear):
+        params[name] = 0.5 / float(np.exp(np.log(basis[:, j]).mean())) * (1 + 0.2 * j)
+    return pd.DataFrame({**x, "value": law.predict(x, params)}), params
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_recovers_its_planted_parameters(name: str) -> None:
+    law = part("laws", name)
+    frame, params = planted(law)
+    found = fit(law, frame, bootstraps=0)
+    assert found.params == pytest.approx(params, rel=1e-5)
+    assert found.status == "converged"
+
+
+@pytest.mark.parametrize("name", [n for n in LAWS if not part("laws", n).measured_inputs])
+def test_exponents_do_not_change_when_counts_are_in_thousands(name: str) -> None:
+    law = part("laws", name)
+    frame, _ = planted(law)
+    frame["value"] *= np.exp(0.01 * np.random.default_rng(3).standard_normal(len(frame)))
+    raw = fit(law, frame, bootstraps=0)
+    thousands = fit(law, frame.assign(**{c: frame[c] / 1000 for c in law.inputs}), bootstraps=0)
+    for exponent in law.nonlinear:
+        assert thousands.params[exponent] == pytest.approx(raw.params[exponent], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_a_law_is_monotone_in_each_input(name: str) -> None:
+    law = part("laws", name)
+    frame, params = planted(law)
+    for column in law.inputs:
+        rest = [c for c in law.inputs if c != column]
+        groups = [g for _, g in frame.groupby(rest)] if rest else [frame]
+        for group in groups:
+            change = np.diff(law.predict({c: group[c].to_numpy() for c in law.inputs}, params))
+            assert (change > 0).all() if law.measured_inputs else (change < 0).all()
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_slopes_are_those_of_the_basis(name: str) -> None:
+    law = part("laws", name)
+    frame, params = planted(law)
+    x = {c: frame[c].to_numpy() for c in law.inputs}
+    theta = {k: params[k] for k in law.nonlinear}
+    assert law.log_slopes(x, **theta) == pytest.approx(Law.log_slopes(law, x, **theta), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_basis_takes_many_exponents_at_once(name: str) -> None:
+    law = part("laws", name)
+    frame, params = planted(law)
+    x = {c: frame[c].to_numpy() for c in law.inputs}
+    many = {k: params[k] * np.array([0.5, 1.0, 2.0]) for k in law.nonlinear}
+    together = law.basis(x, **many)
+    assert together.shape == (3, len(frame), len(law.linear))
+    for i in range(3):
+        assert together[i] == pytest.approx(law.basis(x, **{k: float(v[i]) for k, v in many.items()}))

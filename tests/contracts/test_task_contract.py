@@ -1,0 +1,129 @@
+"""Every task: labels join the index, no patient in two parts, true labels give 1 and random scores chance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ecgscale.data.split import SplitRule, crossval, parts
+from ecgscale.evaluation import metrics
+from ecgscale.spec import Spec, digest, names, part, part_class
+from ecgscale.tasks import TaskSpec
+
+CASES = [
+    pytest.param(task, labels, id=f"{task.title}-{task.parts}")
+    for name in names("tasks")
+    for task, labels in part_class("tasks", name).examples()  # type: ignore[attr-defined]
+]
+
+
+def _index(labels: tuple[str, ...], records: int = 900, seed: int = 0) -> pd.DataFrame:
+    """Return an index with every label in both classes, several records per patient, folds, and rows in no order."""
+    rng = np.random.default_rng(seed)
+    patient = rng.integers(records // 2, size=records)
+    columns = {f"label.{name}": (rng.random(records) < 0.3).astype(np.float32) for name in labels}
+    columns["label.elsewhere"] = rng.integers(0, 2, records).astype(np.float32)
+    frame = pd.DataFrame(
+        {"record": np.arange(records).astype(str), "patient": [f"test:{p}" for p in patient], **columns}
+    )
+    frame["fold"] = pd.array(patient % 10 + 1, dtype="Int64")
+    return frame
+
+
+@pytest.mark.parametrize(("task", "labels"), CASES)
+def test_labels_join_the_index(task: TaskSpec, labels: tuple[str, ...]) -> None:
+    index = _index(labels)
+    index.loc[5, f"label.{labels[0]}"] = np.nan
+    targets = task.targets(index)
+    assert targets.index.equals(index.index)
+    assert set(targets.columns) == set(labels) - set(task.left_out(index))
+    for name in targets:
+        known = targets[name].notna()
+        assert known.sum() > len(index) / 4
+        np.testing.assert_array_equal(targets[name][known], index[f"label.{name}"][known])
+    assert targets.dtypes.eq(np.float64).all()
+    assert np.isnan(targets.loc[5, labels[0]])
+
+
+@pytest.mark.parametrize(("task", "labels"), CASES)
+def test_order_of_labels_does_not_follow_the_corpus(task: TaskSpec, labels: tuple[str, ...]) -> None:
+    index = _index(labels)
+    assert list(task.targets(index).columns) == list(task.targets(index[index.columns[::-1]]).columns)
+
+
+@pytest.mark.parametrize(("task", "labels"), CASES)
+def test_no_patient_in_two_parts(task: TaskSpec, labels: tuple[str, ...]) -> None:
+    index = _index(labels)
+    if task.parts == "crossval":
+        pairs = crossval(index, task.targets(index))
+    else:
+        divided = parts(index, SplitRule(by=task.parts), 0)
+        pairs = [
+            (divided[a], divided[b]) for a, b in (("train", "validation"), ("train", "test"), ("validation", "test"))
+        ]
+    patients = index["patient"].to_numpy()
+    for one, other in pairs:
+        assert len(one) and len(other)
+        assert not set(patients[one]) & set(patients[other])
+
+
+@pytest.mark.parametrize(("task", "labels"), CASES)
+def test_true_labels_give_one_and_random_scores_chance(task: TaskSpec, labels: tuple[str, ...]) -> None:
+    y = task.targets(_index(labels)).to_numpy()
+    true = metrics.evaluate(y, np.nan_to_num(y, nan=0.5))
+    assert true["auroc"] == true["auprc"] == 1.0 and true["loss"] < 1e-6
+    chance = metrics.evaluate(y, np.random.default_rng(1).random(y.shape))
+    assert chance["auroc"] == pytest.approx(0.5, abs=0.15 / np.sqrt(y.shape[1]))
+
+
+@pytest.mark.parametrize(("task", "labels"), CASES)
+def test_labels_without_both_classes_are_counted(task: TaskSpec, labels: tuple[str, ...]) -> None:
+    index = _index(labels)
+    index[f"label.{labels[-1]}"] = np.float32(0)
+    if len(labels) == 1 and task.left_out(index):
+        with pytest.raises(ValueError, match=task.title):
+            task.targets(index)
+        return
+    y = task.targets(index)
+    assert metrics.counts(y.to_numpy()).left_out + len(task.left_out(index)) == 1
+
+
+@pytest.mark.parametrize(("task", "labels"), CASES)
+def test_a_corpus_without_the_labels_is_refused_in_one_sentence(task: TaskSpec, labels: tuple[str, ...]) -> None:
+    bare = _index(labels).drop(columns=[f"label.{name}" for name in labels])
+    with pytest.raises(ValueError, match=rf"task {task.title}: the corpus has no label .*; it has elsewhere$"):
+        task.targets(bare)
+
+
+@pytest.mark.parametrize(("task", "labels"), CASES)
+def test_specs_say_what_they_are(task: TaskSpec, labels: tuple[str, ...]) -> None:
+    assert task.reference and task.licence and labels
+    assert task.title == f"{task.part_name()}_{task.labels}"
+    assert part("tasks", task.dump()) == task
+    assert task.uid == digest(task.dump())
+    assert isinstance(task, Spec) and task.floor({}) is None
+
+
+def test_a_patient_without_the_group_is_unknown_in_it() -> None:
+    task = part("tasks", {"name": "ptbxl", "labels": "rhythm"})
+    index = _index(("rhythm_SR", "rhythm_AFIB", "super_NORM"))
+    targets = task.targets(index)
+    none = (index[["label.rhythm_SR", "label.rhythm_AFIB"]] == 0).all(axis=1)
+    assert none.any() and targets[none].isna().all(axis=None) and targets[~none].notna().all(axis=None)
+
+
+def test_small_classes_of_ludb_are_left_out_by_patients_not_records() -> None:
+    task = part("tasks", {"name": "ludb", "labels": "axis"})
+    index = _index(("axis_left", "axis_right"))
+    index["label.axis_right"] = (index["patient"].isin(index["patient"].unique()[:11])).astype(np.float32)
+    assert task.left_out(index) == {"axis_right": 11}
+    assert list(task.targets(index)) == ["axis_left"]
+    assert part("tasks", {"name": "ludb", "labels": "axis", "minimum_patients": 11}).left_out(index) == {}
+
+
+def test_the_simulator_knows_its_floor() -> None:
+    losses = {"1dAVb": 0.1, "RBBB": 0.2, "LBBB": 0.1, "SB": 0.2, "AF": 0.1, "ST": 0.2, "female": 0.6}
+    manifest = {"facts": {"irreducible_loss": losses}}
+    floors = [part("tasks", {"name": "simulated", "labels": s}).floor(manifest) for s in ("code", "sex", "structural")]
+    assert floors[0] == pytest.approx(0.15) and floors[1:] == [0.6, None]

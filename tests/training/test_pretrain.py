@@ -1,0 +1,145 @@
+"""The one loop: it learns, a resumed run equals an uninterrupted one bit for bit, and bad runs stop with a sentence."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ecgscale.data.corpus import Corpus, Form, ingest
+from ecgscale.data.split import SplitRule, parts
+from ecgscale.loader import Loader, positions
+from ecgscale.runs import Recipe, RunSpec
+from ecgscale.spec import part
+from ecgscale.training import checkpoint, optim, pretrain
+from ecgscale.training.pretrain import TrainingError
+
+SPLIT = SplitRule(by="patients", fractions=(0.6, 0.2, 0.2))
+LABELS = ["1dAVb", "RBBB", "LBBB", "SB", "AF", "ST"]
+OBJECTIVES = {
+    "resnet1d": [{"name": "supervised", "labels": LABELS}, {"name": "cmsc"}],
+    "beat_transformer": [
+        {"name": "supervised", "labels": LABELS},
+        {"name": "beat_codes", "codes": 16},
+        {"name": "masked_beats", "codes": 16, "codebook": "none"},
+    ],
+}
+PAIRS = [(backbone, objective) for backbone, objectives in OBJECTIVES.items() for objective in objectives]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    dataset = part("datasets", {"name": "simulated", "count": 160, "enrich": 8.0})
+    return ingest(dataset, None, Form(), tmp_path_factory.mktemp("corpus") / "code")
+
+
+@pytest.fixture(scope="module")
+def codes(corpus: Corpus) -> np.ndarray:
+    beats = corpus.beats(np.arange(len(corpus)))
+    random = np.random.default_rng(0).integers(16, size=(len(corpus), 12, beats.shape[1]))
+    return np.where(beats[:, None] >= 0, random, -1).astype(np.int16)
+
+
+def spec(backbone: str, objective: dict, corpus: Corpus, steps: int = 8, **recipe: float) -> RunSpec:
+    dial = 0.03 if backbone == "resnet1d" else 12.0
+    return RunSpec(
+        role="grid", backbone={"name": backbone, "dial": dial}, objective=objective, leads=12, samples=corpus.samples,
+        corpus=corpus.digest, split=SPLIT, D=64, seed=3,
+        recipe=Recipe(**{"steps": steps, "batch": 8, "lr": 1e-3, "warmup": 2, "validations": 2, "validation_records": 16, **recipe}),
+    )  # fmt: skip
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize(("backbone", "objective"), PAIRS, ids=lambda v: v if isinstance(v, str) else v["name"])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    backbone: str, objective: dict, corpus: Corpus, codes: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(1)
+    run = spec(backbone, objective, corpus)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir(), broken.mkdir()
+    expected = pretrain.pretrain(run, whole, corpus, codes)
+    monkeypatch.setattr(pretrain, "SAVE_EVERY_S", -1.0)  # at every logged step
+
+    def stop(step: int) -> None:
+        if step == 6:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        pretrain.pretrain(run, broken, corpus, codes, progress=stop)
+    assert checkpoint.load_state(broken)["step"] == 5  # type: ignore[index]
+    resumed = pretrain.pretrain(run, broken, corpus, codes)
+    assert resumed.model_copy(update={"seconds": expected.seconds}) == expected
+    for step in {expected.best, expected.steps}:
+        a, b = (load_file(f / "checkpoints" / f"{step}.safetensors") for f in (whole, broken))
+        assert all(torch.equal(a[name], b[name]) for name in a)
+    assert checkpoint.read_curve(whole / "curve.jsonl") == checkpoint.read_curve(broken / "curve.jsonl")
+    assert not list(broken.glob("state*"))
+
+
+def test_a_torn_newest_state_falls_back_to_the_previous_one(tmp_path: Path) -> None:
+    checkpoint.save_state(tmp_path, {"step": 1})
+    checkpoint.save_state(tmp_path, {"step": 2})
+    state = tmp_path / "state.pt"
+    state.write_bytes(state.read_bytes()[:40])
+    assert checkpoint.load_state(tmp_path) == {"step": 1}
+
+
+def test_a_torn_line_of_a_curve_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "curve.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    assert checkpoint.read_curve(tmp_path / "curve.jsonl") == [{"step": 1, "loss": 2.0}]
+
+
+def test_one_batch_is_learned(corpus: Corpus, tmp_path: Path) -> None:
+    """D = 8 with batch 8: the training loss falls by half."""
+    run = spec("resnet1d", OBJECTIVES["resnet1d"][0], corpus, steps=80, lr=1e-2).model_copy(update={"D": 8})
+    pretrain.pretrain(run, tmp_path, corpus)
+    losses = [line["loss"] for line in checkpoint.read_curve(tmp_path / "curve.jsonl")]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_more_data_than_there_is_are_refused(corpus: Corpus, tmp_path: Path) -> None:
+    run = spec("resnet1d", OBJECTIVES["resnet1d"][0], corpus).model_copy(update={"D": 10_000})
+    with pytest.raises(TrainingError, match=r"asks for D = 10,000 records, the training part .* has "):
+        pretrain.pretrain(run, tmp_path, corpus)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(corpus: Corpus, tmp_path: Path) -> None:
+    run = spec("resnet1d", OBJECTIVES["resnet1d"][0], corpus, lr=1e30, clip=0.0, warmup=0)
+    with pytest.raises(TrainingError, match="lower the learning rate"):
+        pretrain.pretrain(run, tmp_path, corpus)
+
+
+def test_the_schedule_warms_up_and_ends_at_its_floor() -> None:
+    recipe = Recipe(steps=100, batch=1, lr=1.0, warmup=10, final=0.1)
+    rates = [optim.rate(recipe, s) for s in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] == pytest.approx(0.1, abs=2e-3)
+
+
+def test_vectors_do_not_decay() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    groups = optim.adamw(module, Recipe(steps=1, batch=1, lr=1.0, weight_decay=0.5)).param_groups
+    assert {(p.ndim, g["weight_decay"]) for g in groups for p in g["params"]} == {(2, 0.5), (1, 0.0)}
+
+
+def test_an_epoch_sees_every_record_once_and_a_batch_is_a_function_of_seed_and_step() -> None:
+    stream = np.concatenate([positions(10, 0, s, 4) for s in range(5)])
+    assert sorted(stream[:10]) == sorted(stream[10:]) == list(range(10))
+    assert not np.array_equal(stream[:10], stream[10:])
+    assert np.array_equal(positions(10, 0, 3, 4), stream[12:16])
+
+
+def test_d_1000_is_a_prefix_of_d_10000(corpus: Corpus) -> None:
+    rows = parts(corpus.index, SPLIT, 0)["train"]
+    small, large = Loader(corpus, rows[:20], tuple(LABELS)), Loader(corpus, rows[:80], tuple(LABELS))
+    assert np.array_equal(small.rows, large.rows[:20])
+    first = small.take(small.rows)
+    assert first.labels.shape == (20, 6)
+    assert np.allclose(first.signal.numpy(), corpus.signals(rows[:20]))
