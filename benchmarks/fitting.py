@@ -1,7 +1,7 @@
 """1,000 bootstraps of L(N, D) on 60 runs: variable projection with a batched polish against two scipy bootstraps.
 
-Prints one row of a markdown table per engine. The scipy engines are timed on a few resamples and extrapolated to
-1,000, which the row says. `python benchmarks/fitting.py [--draws 1000]`
+Prints one row of a markdown table per engine. The scipy engines run a function written for L(N, D) alone, are
+timed on a few resamples and extrapolated to 1,000, which the row says. `python benchmarks/fitting.py [--draws 1000]`
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def start_of(problem: Problem, z: np.ndarray) -> np.ndarray:
 
 
 def scipy_minimum(problem: Problem, y: np.ndarray, starts: np.ndarray) -> float:
-    """Return the best minimum of the same objective by L-BFGS-B, written for L(N, D) alone so that it is as fast as it can be."""
+    """Return the best minimum of the same objective by L-BFGS-B, written for L(N, D) alone to be fast."""
     log_n, log_d = (np.log(problem.x[c]) for c in "ND")
     log_n, log_d, log_y = log_n - log_n.mean(), log_d - log_d.mean(), np.log(y)
 

@@ -12,7 +12,7 @@ import torch
 
 from ecgscale import masks, views
 
-PEAK_SETS = "one_early one_mid one_late far_apart edges close even_gap_96 gap_97_98 many".split()
+PEAK_SETS = ["one_early", "one_mid", "one_late", "far_apart", "edges", "close", "even_gap_96", "gap_97_98", "many"]
 
 
 @pytest.mark.parametrize("name", PEAK_SETS)
@@ -86,7 +86,9 @@ def test_another_rate_is_refused(make_batch: Any) -> None:
 def test_halves_shift_and_drop_beats(make_batch: Any) -> None:
     batch = make_batch(records=2, samples=1001, peaks=[[10, 499, 500, 990], [700]], codes=5)
     first, second = views.halves(batch)
-    assert torch.equal(first.signal, batch.signal[..., :500]) and torch.equal(second.signal, batch.signal[..., 500:1000])
+    assert torch.equal(first.signal, batch.signal[..., :500]) and torch.equal(
+        second.signal, batch.signal[..., 500:1000]
+    )
     assert first.beats.tolist() == [[10, 499, -1, -1, -1], [-1] * 5]
     assert second.beats.tolist() == [[0, 490, -1, -1, -1], [200, -1, -1, -1, -1]]
     assert first.codes is None and second.codes is None

@@ -17,13 +17,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from ecgscale import reporting
 from ecgscale.data.corpus import Corpus, Form
 from ecgscale.data.corpus import ingest as ingest_corpus
 from ecgscale.fitting import fit_file
 from ecgscale.lab import Lab, read_json, write_json
 from ecgscale.reporting import ReportInput
-from ecgscale.reporting.render import render
-from ecgscale.spec import Explained, names, part, part_class
+from ecgscale.spec import Explained, digest, names, part, part_class
 from ecgscale.study import execute as execution
 from ecgscale.study.bind import Binder
 from ecgscale.study.expand import HANDCRAFTED, Plan, expand
@@ -81,7 +81,7 @@ def run(
     page = _report(plan, lab, frame, fits, command or f"ecgscale run {study.name}")
     console.print(f"trained {outcome.trained} runs, measured {outcome.measured} evaluations, {len(failures)} failed, {seconds:.0f} s")
     for uid, reason in failures.items():
-        console.print(f"failed {uid}: {reason}", style="red", markup=False)
+        console.print(f"failed {uid}: {reason}", style="red", markup=False, soft_wrap=True)
     console.print(f"report: {page}")
     return frame
 
@@ -295,7 +295,22 @@ def _report(plan: Plan, lab: Lab, frame: pd.DataFrame, fits: list[dict[str, Any]
                      "threads": plan.study.training.threads, **session},
         notes=_notes(plan.study),
     )  # fmt: skip
-    return render(report_input, folder / "report")
+    made_from = digest([command, report_input.fits, report_input.overlaps, report_input.skipped, report_input.environment, report_input.notes,
+                        report_input.study, [c["digest"] for c in report_input.corpora], frame.to_csv(), _source_digest()])  # fmt: skip
+    page, stamp = folder / "report" / "index.html", folder / "report" / "made-from.json"
+    if read_json(stamp) == made_from and page.exists():
+        return page
+    from ecgscale.reporting.render import render  # matplotlib: only where something is drawn
+
+    page = render(report_input, folder / "report")
+    write_json(stamp, made_from)
+    return page
+
+
+def _source_digest() -> str:
+    """What draws reports: a new version draws them anew."""
+    files = sorted(p for p in Path(reporting.__file__).parent.rglob("*") if p.is_file() and p.suffix != ".pyc")
+    return digest([p.read_text() for p in files])
 
 
 __all__ = ["Corpus", "Explained", "Lab", "Study", "fit", "ingest", "report", "run", "table"]

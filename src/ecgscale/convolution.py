@@ -1,11 +1,12 @@
 """Convolution over time for few channels, where a CPU library is far from its speed: one matrix product per layer.
 
-Sixteen samples and the sixteen around them become one row of a matrix [window * channel], the kernel a block-Toeplitz matrix
-[window * channel, output sample * output channel]; 32/17 of the arithmetic, in products wide enough to run at full speed. Measured for
-kernel 17, batch 24, 1,024 samples, forward and backward on one thread: 12 to 3 channels 8.2 ms by oneDNN, 3.0 ms here.
+Sixteen samples and the sixteen around them become one row of a matrix [window * channel], the kernel a block-Toeplitz
+matrix [window * channel, output sample * output channel]; 32/17 of the arithmetic, in products wide enough to run at
+full speed. Measured for kernel 17, batch 24, 1,024 samples, forward and backward on one thread: 12 to 3 channels 8.2 ms
+by oneDNN, 3.0 ms here.
 
-While operations are counted (any torch dispatch mode), traced or run in another precision, the library's convolution runs instead: FLOPs
-mean those of the convolution.
+While operations are counted (any torch dispatch mode), traced or run in another precision, the library's convolution
+runs instead: FLOPs mean those of the convolution.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ NARROW = 100  # input times output channels up to which the matrix product is fa
 
 
 class TimeConv(nn.Conv2d):
-    """A convolution of kernel 17 over the last axis of [batch, channel, 1, time], padded so that time becomes time / stride."""
+    """A convolution of kernel 17 over [batch, channel, 1, time], padded so that time becomes time / stride."""
 
     def __init__(self, before: int, width: int, stride: int = 1) -> None:
         super().__init__(before, width, (1, KERNEL), (1, stride), (0, (KERNEL - stride + 1) // 2), bias=False)
@@ -79,7 +80,9 @@ class _Toeplitz(torch.autograd.Function):
 @cache
 def _taps(stride: int) -> Tensor:
     """Return [tap, window sample * output sample]: 1 where the tap takes that sample to that output, 0 elsewhere."""
-    before = HOP // 2 - (KERNEL - stride + 1) // 2  # a window starts 8 samples early, the convolution's padding may be less
+    before = (
+        HOP // 2 - (KERNEL - stride + 1) // 2
+    )  # a window starts 8 samples early, the convolution's padding may be less
     taps = torch.zeros(KERNEL, WINDOW, HOP // stride)
     for out in range(HOP // stride):
         start = stride * out + before

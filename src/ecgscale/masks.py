@@ -14,7 +14,8 @@ class Chosen:
 
     Attributes:
         mask: [batch, token] bool, the chosen tokens.
-        index: [batch, slot] int64, the chosen tokens' places, in random order; the slots beyond a record's share repeat others.
+        index: [batch, slot] int64, the chosen tokens' places, in random order; the slots beyond a record's share repeat
+            others.
         kept: [batch, slot] bool, which slots are real.
     """
 
@@ -24,7 +25,7 @@ class Chosen:
 
 
 def share(valid: Tensor, ratio: float) -> Tensor:
-    """Return how many of a record's valid tokens `choose` takes [batch]: ratio times their number, halves rounded up."""
+    """Return how many valid tokens of each record `choose` takes [batch]: ratio times all, halves rounded up."""
     return (valid.sum(1) * ratio + 0.5).floor().long()
 
 

@@ -1,6 +1,7 @@
 """Layers that more than one part uses: pre-norm attention blocks and the encoder of token sequences.
 
-Sources: the Vision Transformer (Dosovitskiy et al. 2021) as HeartLang lays it out (Jin et al. 2025, PKUDigitalHealth/HeartLang, MIT).
+Sources: the Vision Transformer (Dosovitskiy et al. 2021) as HeartLang lays it out (Jin et al. 2025,
+PKUDigitalHealth/HeartLang, MIT).
 """
 
 from __future__ import annotations
@@ -14,26 +15,30 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Module):
-    """Dropout with a fast CPU path: one byte an element, so p is rounded to 1/256 there; `keep_mask` says from which stream."""
+    """Dropout with a fast CPU path: one byte an element, so p is rounded to 1/256 there (see `keep_mask`)."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x with a share p of its elements set to zero and the rest scaled by 1/(1-p) in training, x otherwise."""
+        """Return x; in training a share p of its elements is zero and the rest scaled by 1/(1-p)."""
         if not self.training or self.p == 0:
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.p)
-        return x * keep_mask(x.numel(), self.p).view_as(x)
+        mask = keep_mask(x.numel(), self.p)
+        channels_last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+        return x * (
+            mask.as_strided(x.shape, x.stride()) if channels_last else mask.view(x.shape)
+        )  # mixed layouts are slow
 
 
 def keep_mask(elements: int, p: float) -> Tensor:
     """Return a flat float32 mask: 0 with probability round(256 p)/256, else the inverse of the probability to keep.
 
-    The bytes come from an SFC64 stream seeded by one draw of torch's global generator, and NumPy compares them: torch's own Bernoulli
-    numbers take ten times as long on CPU, a third of a small network's step.
+    The bytes come from an SFC64 stream seeded by one draw of torch's global generator, and NumPy compares them: torch's
+    own Bernoulli numbers take ten times as long on CPU, a third of a small network's step.
     """
     drop = round(256 * p)
     seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
@@ -56,7 +61,7 @@ class Attention(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return the update [batch, token, width]; `bias` [batch * heads, 1, token] is added to the scores of its keys."""
+        """Return the update [batch, token, width]; `bias` [batch * heads, 1, token] is added to its keys' scores."""
         qkv = self.qkv(self.norm(x)).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4).flatten(1, 2).unbind(0)  # batch*head token width
         scores = torch.bmm(q * q.shape[-1] ** -0.5, k.transpose(1, 2))
@@ -101,10 +106,12 @@ class TokenConv(nn.Module):
     def __init__(self, features: int, width: int, circular: bool = False) -> None:
         super().__init__()
         self.circular = circular
-        self.weight = nn.Parameter(nn.init.kaiming_normal_(torch.empty(width, features, 3), mode="fan_in", nonlinearity="leaky_relu"))
+        self.weight = nn.Parameter(
+            nn.init.kaiming_normal_(torch.empty(width, features, 3), mode="fan_in", nonlinearity="leaky_relu")
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return [batch, token, width] from [batch, token, features]; zeros (or the other end, if circular) beyond the ends."""
+        """Return [batch, token, width] from [batch, token, features]; beyond the ends zeros, or the other end."""
         before, here, after = (x @ self.weight.permute(1, 2, 0).flatten(1)).chunk(3, -1)
         if self.circular:
             return before.roll(1, 1) + here + after.roll(-1, 1)
@@ -118,8 +125,9 @@ class SequenceEncoder(nn.Module):
         features: Numbers per token.
         width, depth, heads, head_width, inner: Sizes of the blocks; `inner` is the feed-forward's.
         positions: Learned sequence positions for so many places, the class token's included; 0 = none.
-        published: As HeartLang: the token convolution is circular, sees the values of masked tokens and padding, and nothing is hidden
-            from attention. Otherwise masked and invalid tokens are zero before the convolution and invalid ones are nobody's keys.
+        published: As HeartLang: the token convolution is circular, sees the values of masked tokens and padding, and
+            nothing is hidden from attention. Otherwise masked and invalid tokens are zero before the convolution and
+            invalid ones are nobody's keys.
         dropout: After the embeddings, the attention and twice in the feed-forward.
     """
 
@@ -149,7 +157,9 @@ class SequenceEncoder(nn.Module):
         nn.init.normal_(self.lead.weight, std=0.02)
         nn.init.normal_(self.second.weight, std=0.02)
 
-    def forward(self, values: Tensor, lead: Tensor, second: Tensor, valid: Tensor, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, values: Tensor, lead: Tensor, second: Tensor, valid: Tensor, masked: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the class vector [batch, width] and the tokens [batch, token, width].
 
         Args:
@@ -174,9 +184,12 @@ class SequenceEncoder(nn.Module):
         return x[:, 0], x[:, 1:]
 
     def _bias(self, valid: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return what hides invalid tokens from every query [batch * heads, 1, 1 + token]: the class token is always seen."""
-        bias = torch.zeros(valid.shape, dtype=dtype, device=valid.device).masked_fill(~valid, torch.finfo(dtype).min / 2)
+        """Return what hides invalid tokens [batch * heads, 1, 1 + token]: the class token is always seen."""
+        bias = torch.zeros(valid.shape, dtype=dtype, device=valid.device).masked_fill(
+            ~valid, torch.finfo(dtype).min / 2
+        )
         return F.pad(bias, (1, 0)).repeat_interleave(self.blocks[0].attention.heads, 0)[:, None]
+
 
 def head_count(width: int) -> int:
     """Return the divisor of `width` that brings the head width nearest to width/8 kept between 32 and 64."""

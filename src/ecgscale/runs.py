@@ -50,6 +50,7 @@ class Recipe(Spec):
     clip: NonNegativeFloat = 3.0  # global gradient norm; HeartLang
     validations: PositiveInt = 5  # times the validation loss is measured, evenly spaced, the last step included
     validation_records: PositiveInt = 256  # the first of the validation part: the same for every run
+    test_records: PositiveInt = 512  # the same of the test part, for the held-out pretext loss
 
 
 class RunSpec(Spec):

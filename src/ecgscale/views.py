@@ -1,9 +1,10 @@
 """What a model may look at instead of the whole window: beats cut out of it, and its halves.
 
-Beat tokens follow HeartLang's QRSTokenizer (Jin et al. 2025, PKUDigitalHealth/HeartLang, MIT): an inner beat reaches to the midpoints
-between its neighbours' peaks, the first starts and the last ends 48 samples from its peak, a beat longer than 96 samples is cut anew
-to 96 around its peak, and the peak stands at index 48 of a 96-sample zero buffer, later only by what a beat has more than 48 samples
-before its peak; what does not fit at the end is lost. Beats follow each other lead by lead.
+Beat tokens follow HeartLang's QRSTokenizer (Jin et al. 2025, PKUDigitalHealth/HeartLang, MIT): an inner beat reaches to
+the midpoints between its neighbours' peaks, the first starts and the last ends 48 samples from its peak, a beat longer
+than 96 samples is cut anew to 96 around its peak, and the peak stands at index 48 of a 96-sample zero buffer, later
+only by what a beat has more than 48 samples before its peak; what does not fit at the end is lost. Beats follow each
+other lead by lead.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ def cut_beats(batch: Batch, tokens: int | None = None) -> BeatTokens:
         ValueError: the rate is not 100 Hz.
     """
     if batch.rate_hz != RATE_HZ:
-        raise ValueError(f"beat tokens are 96 samples at 100 Hz, found a batch at {batch.rate_hz:g} Hz: ingest with rate_hz = 100")
+        raise ValueError(
+            f"beat tokens are 96 samples at 100 Hz, found a batch at {batch.rate_hz:g} Hz: ingest with rate_hz = 100"
+        )
     peaks, count = _peaks(batch)
     leads, time = batch.signal.shape[1:]
     kept = count if tokens else count.clamp(max=most_beats(time))
@@ -94,7 +97,9 @@ def halves(batch: Batch) -> tuple[Batch, Batch]:
 def stack(first: Batch, second: Batch) -> Batch:
     """Put two batches of the same shape under each other, so that one pass through a model sees both."""
     names = ("signal", "lead_ok", "beats", "record", "patient", "labels", "labels_ok")
-    return replace(first, **{name: torch.cat([getattr(first, name), getattr(second, name)]) for name in names}, codes=None)
+    return replace(
+        first, **{name: torch.cat([getattr(first, name), getattr(second, name)]) for name in names}, codes=None
+    )
 
 
 def _window(batch: Batch, start: int, stop: int) -> Batch:
@@ -113,7 +118,7 @@ def _peaks(batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def _longest(kept: Tensor, columns: int, samples: int) -> int:
-    """Beats per lead to make room for; on a GPU the columns that are there, since looking at the values would stop it."""
+    """Beats per lead to make room for; on a GPU the columns that are there: looking at the values would stop it."""
     if kept.device.type == "cpu" and len(kept):
         return max(int(kept.max()), 1)
     return min(columns, most_beats(samples))

@@ -16,7 +16,9 @@ LAWS = names("laws")
 def planted(law: Law) -> tuple[pd.DataFrame, dict[str, float]]:
     """Return a grid of 5 levels per input (a loss for measured inputs, a count else), the law's values on it and its
     parameters."""
-    levels = np.linspace(0.4, 2.0, 12) if law.measured_inputs else np.geomspace(300, 3e6, 6)
+    levels = (
+        np.linspace(0.4, 2.0, 12) if law.measured_inputs else np.geomspace(300, 3e6, 6 if len(law.inputs) > 1 else 12)
+    )
     mesh = np.meshgrid(*[levels * (1 + i) for i in range(len(law.inputs))])
     x = {name: column.ravel() for name, column in zip(law.inputs, mesh, strict=True)}
     params = {name: 0.33 + 0.1 * i for i, name in enumerate(law.nonlinear)}

@@ -1,4 +1,4 @@
-"""Every objective that ships, with every backbone it can be paired with, found by walking the folders, keeps the same promises."""
+"""Every objective that ships, with every backbone it can be paired with, keeps the same promises; found by walking."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ecgscale.objectives import Objective, ObjectiveSpec
 from ecgscale.spec import names, part, part_class
 from ecgscale.training import size
 
-LEADS, SAMPLES = 12, 1000
+LEADS, SAMPLES = 12, 512
 FIELDS: dict[str, Any] = {"labels": ["a", "b", "c"], "codes": 24, "code_dim": 8, "dropout": 0.0}
 
 
@@ -30,7 +30,12 @@ def _pairs() -> list[tuple[str, str]]:
     for objective in names("objectives"):
         for backbone in names("backbones"):
             cls: Any = part_class("backbones", backbone)
-            offers = cls.needs | {"labels", "codes"} | ({"causal"} if cls.causal else set()) | ({"drops_tokens"} if cls.drops_tokens else set())
+            offers = (
+                cls.needs
+                | {"labels", "codes"}
+                | ({"causal"} if cls.causal else set())
+                | ({"drops_tokens"} if cls.drops_tokens else set())
+            )
             if part_class("objectives", objective).needs <= offers:  # type: ignore[attr-defined]
                 found.append((objective, backbone))
     return found
@@ -56,7 +61,7 @@ def build(pair: tuple[ObjectiveSpec, Any]) -> Callable[[], Objective]:
 
 @pytest.fixture(scope="module")
 def batch(make_batch: Callable[..., Any]) -> Any:
-    return make_batch(records=6, beats=(9, 12, 15), codes=24)
+    return make_batch(records=6, samples=SAMPLES, beats=(4, 6, 7), codes=24)
 
 
 def run(model: Objective, batch: Any, seed: int = 3) -> Any:
@@ -68,7 +73,9 @@ def test_every_objective_has_a_backbone() -> None:
     assert {objective for objective, _ in PAIRS} == set(names("objectives"))
 
 
-def test_the_loss_is_one_finite_number_and_its_parts_carry_no_gradient(build: Callable[[], Objective], batch: Any) -> None:
+def test_the_loss_is_one_finite_number_and_its_parts_carry_no_gradient(
+    build: Callable[[], Objective], batch: Any
+) -> None:
     loss = run(build().train(), batch)
     assert loss.value.ndim == 0 and torch.isfinite(loss.value)
     assert loss.parts and all(v.ndim == 0 and torch.isfinite(v) and not v.requires_grad for v in loss.parts.values())
@@ -83,7 +90,9 @@ def test_gradient_reaches_the_encoder(build: Callable[[], Objective], batch: Any
     model = build().train()
     run(model, batch).value.backward()
     gradients = {name: p.grad for name, p in model.backbone.named_parameters() if not name.endswith("mask_token")}
-    assert [name for name, g in gradients.items() if g is None or not torch.isfinite(g).all() or not g.abs().sum() > 0] == []
+    assert [
+        name for name, g in gradients.items() if g is None or not torch.isfinite(g).all() or not g.abs().sum() > 0
+    ] == []
 
 
 def test_the_loss_falls_by_half_on_one_batch(build: Callable[[], Objective], batch: Any) -> None:
@@ -134,10 +143,12 @@ def test_it_survives_bfloat16(build: Callable[[], Objective], batch: Any) -> Non
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
-def test_a_batch_whose_records_have_no_beats_is_finite(build: Callable[[], Objective], make_batch: Callable[..., Any]) -> None:
+def test_a_batch_whose_records_have_no_beats_is_finite(
+    build: Callable[[], Objective], make_batch: Callable[..., Any]
+) -> None:
     model = build().train()
-    run(model, make_batch(records=4, codes=24))
-    value = run(model, make_batch(records=4, beats=(0,), codes=24)).value
+    run(model, make_batch(records=4, samples=SAMPLES, codes=24))
+    value = run(model, make_batch(records=4, samples=SAMPLES, beats=(0,), codes=24)).value
     value.backward()
     assert torch.isfinite(value)
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
@@ -191,7 +202,9 @@ def test_beat_codes_gives_every_real_beat_an_id_whatever_the_batch(beats_backbon
 def test_beat_codes_learns_nothing_from_padding(beats_backbone: Any, make_batch: Callable[..., Any]) -> None:
     model = _spec("objectives", "beat_codes").build(beats_backbone.build(LEADS, SAMPLES)).train()
     short = make_batch(records=2, beats=(5, 5))
-    longer = make_batch(records=3, signal=torch.cat([short.signal, torch.zeros(1, 12, 1000)]), peaks=[*_peaks(short), []])
+    longer = make_batch(
+        records=3, signal=torch.cat([short.signal, torch.zeros(1, 12, 1000)]), peaks=[*_peaks(short), []]
+    )
     twin = copy.deepcopy(model)
     model.codebook.initted.fill_(True), twin.codebook.initted.fill_(True)
     torch.testing.assert_close(run(model, short).value, run(twin, longer).value)

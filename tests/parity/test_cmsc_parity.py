@@ -12,8 +12,17 @@ import torch
 
 from ecgscale.objectives.cmsc import published, symmetric, unit
 
-CASES = """T11_distinct T11_repeat T12_constant_B4 T12_constant_B4_repeat T13_T1_distinct T13_T1_repeat
-random1_distinct random3_uneven random3_uneven_permuted""".split()
+CASES = [
+    "T11_distinct",
+    "T11_repeat",
+    "T12_constant_B4",
+    "T12_constant_B4_repeat",
+    "T13_T1_distinct",
+    "T13_T1_repeat",
+    "random1_distinct",
+    "random3_uneven",
+    "random3_uneven_permuted",
+]
 
 
 @pytest.mark.parametrize("name", CASES)

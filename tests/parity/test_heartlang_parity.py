@@ -88,7 +88,9 @@ def beats(folder: Path) -> BeatTokens:
 
 def first(beats: BeatTokens, records: int, embedded: bool = True) -> BeatTokens:
     lead, second = beats.lead[:records], beats.second[:records]
-    return BeatTokens(beats.values[:records], lead * embedded, second * embedded, beats.beat[:records], beats.valid[:records])
+    return BeatTokens(
+        beats.values[:records], lead * embedded, second * embedded, beats.beat[:records], beats.valid[:records]
+    )
 
 
 def test_masked_model(cases: dict[str, Any], folder: Path, beats: BeatTokens) -> None:
@@ -154,9 +156,9 @@ def test_codebook_moves_as_the_origin(cases: dict[str, Any], folder: Path) -> No
         loss = sizes["beta"] * quantised.commitment
         (0.5 * quantised.values.sum() + loss).backward()
         assert quantised.ids.flatten().tolist() == golden[f"it{step}/codes"].tolist()
-        for ours, key in ((loss, "loss"), (quantised.values, "z_q"), (z.grad, "grad_z"), (book.weight, "codebook_after"),
-                          (book.cluster_size, "cluster_size_after")):  # fmt: skip
-            np.testing.assert_allclose(ours.detach().numpy(), golden[f"it{step}/{key}"], atol=1e-5, err_msg=f"{step} {key}")
+        after = {"codebook_after": book.weight, "cluster_size_after": book.cluster_size}
+        for key, ours in {"loss": loss, "z_q": quantised.values, "grad_z": z.grad, **after}.items():
+            np.testing.assert_allclose(ours.detach(), golden[f"it{step}/{key}"], atol=1e-5, err_msg=f"{step} {key}")
 
 
 def test_codes_of_the_quantising_network(cases: dict[str, Any], folder: Path, beats: BeatTokens) -> None:

@@ -14,6 +14,7 @@ import torch
 from ecgscale.backbones.resnet1d import ResNet, ResNet1d
 from ecgscale.training.size import count, size
 
+
 def rule(key: str, shape: tuple[int, ...], scale: float) -> torch.Tensor:
     """The weights of the golden vectors (their README, "Rebuilding the weights")."""
     z = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode()))).standard_normal(shape).astype(np.float32)
@@ -54,14 +55,18 @@ def cases(shared_golden: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["x0p1_1024_all_intermediates", "published_1024", "published_4096"])
-def test_every_block_agrees_with_the_origin(name: str, cases: dict[str, Any], shared_golden: Path, make_batch: Any) -> None:
+def test_every_block_agrees_with_the_origin(
+    name: str, cases: dict[str, Any], shared_golden: Path, make_batch: Any
+) -> None:
     case = cases[name]
     arrays = np.load(shared_golden / "ribeiro_resnet1d" / f"{name}.npz")
     scale = case["weight_scale_ndim2"]
     model = rebuilt([width for width, _ in case["constructor"]["blocks_dim"]], scale)
     streams: dict[str, torch.Tensor] = {}
     for i, block in enumerate(model.blocks):
-        block.register_forward_hook(lambda _, __, out, i=i: streams.update({f"resblock1d_{i}.x": out[0], f"resblock1d_{i}.y": out[1]}))
+        block.register_forward_hook(
+            lambda _, __, out, i=i: streams.update({f"resblock1d_{i}.x": out[0], f"resblock1d_{i}.y": out[1]})
+        )
     with torch.no_grad():
         tokens = model.tokens(make_batch(signal=torch.from_numpy(arrays["input"])))
     for key, value in streams.items():

@@ -140,7 +140,7 @@ def test_simulated_ecg_says_so_everywhere(made: tuple[ReportInput, Path], twin: 
 
 
 def test_real_ecg_carries_no_mark(make_report: Build, tmp_path: Path) -> None:
-    page = render(make_report(simulated=False, fits=[]), tmp_path)
+    page = render(make_report(simulated=False, worlds=1, tasks=1, fits=[]), tmp_path)
     assert json.loads((tmp_path / "report.json").read_text())["origin"] == "real"
     assert "simulated ECG" not in page.read_text() and "All ECGs are recordings of real patients." in page.read_text()
 
@@ -198,7 +198,7 @@ def test_failure_and_quarantine_are_shown_with_their_reasons(made: tuple[ReportI
 
 def test_names_are_escaped(make_report: Build, tmp_path: Path) -> None:
     study = {"name": "made_up", "title": "<script>alert(1)</script>", "description": "a & b"}
-    page = render(make_report(study=study, fits=[]), tmp_path).read_text()
+    page = render(make_report(study=study, worlds=1, tasks=1, fits=[]), tmp_path).read_text()
     assert "<script>alert" not in page and "a &amp; b" in page
 
 
@@ -223,7 +223,15 @@ THINNED: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
 @pytest.mark.parametrize("name", THINNED)
 def test_thin_tables_still_make_a_valid_report(make_report: Build, tmp_path: Path, name: str) -> None:
     report = make_report(
-        fits=[], corpora=[], overlaps=[], skipped=[], environment={}, notes=[], study={"name": "made_up"}
+        worlds=1,
+        tasks=1,
+        fits=[],
+        corpora=[],
+        overlaps=[],
+        skipped=[],
+        environment={},
+        notes=[],
+        study={"name": "made_up"},
     )
     page = render(replace(report, table=THINNED[name](report.table)), tmp_path)
     twin = json.loads((tmp_path / "report.json").read_text())
@@ -263,6 +271,19 @@ def test_old_figures_do_not_stay(make_report: Build, tmp_path: Path) -> None:
     report = make_report(fits=[])
     render(replace(report, table=report.table[report.table["split"] == "id"]), tmp_path)
     assert not (tmp_path / "figures" / "gone.svg").exists()
+
+
+def test_unchanged_report_is_left_alone_and_a_changed_or_broken_one_is_not(make_report: Build, tmp_path: Path) -> None:
+    report = make_report(worlds=1, tasks=1, fits=[])
+    report = replace(report, table=report.table[report.table["split"] == "id"])
+    page = render(report, tmp_path)
+    page.write_text("left alone")
+    assert render(report, tmp_path).read_text() == "left alone"
+    render(replace(report, notes=["another"]), tmp_path)
+    assert "another" in page.read_text() and "left alone" not in page.read_text()
+    next((tmp_path / "figures").glob("*.svg")).unlink()
+    page.write_text("stale")
+    assert render(replace(report, notes=["another"]), tmp_path).read_text() != "stale"
 
 
 def test_unwritable_folder_is_one_sentence(make_report: Build, tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """A Transformer over the heart beats of all leads, in the manner of HeartLang.
 
-Each beat of each lead is a token of 96 samples at 100 Hz (views.cut_beats). Blocks are pre-norm; lead and second are embedded.
-Departures from the published network, all undone by `published_truncation`: padding is hidden from attention, beats of masked and
-missing leads are zero before the token convolution (published, its kernel of three lets masked beats leak into their neighbours),
-that convolution pads with zeros instead of the sequence's other end, there is room for all leads at 220 beats a minute, and no
-learned sequence position. Attention weights see no dropout.
+Each beat of each lead is a token of 96 samples at 100 Hz (views.cut_beats). Blocks are pre-norm; lead and second are
+embedded. Departures from the published network, all undone by `published_truncation`: padding is hidden from attention,
+beats of masked and missing leads are zero before the token convolution (published, its kernel of three lets masked
+beats leak into their neighbours), that convolution pads with zeros instead of the sequence's other end, there is room
+for all leads at 220 beats a minute, and no learned sequence position. Attention weights see no dropout.
 
-Source: Jin et al. 2025, "Reading your heart", PKUDigitalHealth/HeartLang (MIT), modeling_pretrain.py; sizes: one dial, ours.
+Source: Jin et al. 2025, "Reading your heart", PKUDigitalHealth/HeartLang (MIT), modeling_pretrain.py; sizes: one dial,
+ours.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ PUBLISHED_TOKENS = 256
 
 
 class BeatTransformer(BackboneSpec):
-    """HeartLang's encoder; the dial is its width at the depth 12 sqrt(dial/768), 12 being the published one, between 2 and 24."""
+    """HeartLang's encoder; the dial is its width at the depth 12 sqrt(dial/768), as published at 768, of 2 to 24."""
 
     title: ClassVar[str] = "Beat Transformer"
     needs: ClassVar[frozenset[str]] = frozenset({"beats"})
@@ -58,7 +59,9 @@ class BeatTransformer(BackboneSpec):
 class BeatEncoder(Backbone):
     """The module; `cut` and `read` are for objectives that need the beats themselves."""
 
-    def __init__(self, encoder: SequenceEncoder, width: int, pool: Literal["mean", "cls"] = "mean", length: int | None = None) -> None:
+    def __init__(
+        self, encoder: SequenceEncoder, width: int, pool: Literal["mean", "cls"] = "mean", length: int | None = None
+    ) -> None:
         super().__init__()
         self.encoder, self.width, self.pool, self.length = encoder, width, pool, length
 
@@ -79,8 +82,8 @@ class BeatEncoder(Backbone):
 def shape(dial: float) -> tuple[int, int]:
     """Return width and depth at a dial: the parameters of a smooth depth, spent on a whole number of blocks.
 
-    A block of width d has 20/3 d² + 22/3 d parameters, what stands outside the blocks 324 d. Giving the root of this quadratic at the
-    rounded depth keeps N continuous where the depth jumps.
+    A block of width d has 20/3 d² + 22/3 d parameters, what stands outside the blocks 324 d. Giving the root of this
+    quadratic at the rounded depth keeps N continuous where the depth jumps.
     """
     smooth = min(max(12 * math.sqrt(dial / 768), 2.0), 24.0)
     depth = round(smooth)
@@ -90,6 +93,6 @@ def shape(dial: float) -> tuple[int, int]:
 
 
 def _grained(width: float) -> int:
-    """Round to a multiple of 2 below 64 and of width/16 (a power of two, at most 64) above: whole heads, steps of at most 1/16."""
+    """Round to a multiple of a power of two near width/32, 2 to 64: whole heads, steps of at most 1/16 from 32."""
     grain = min(max(2, 2 ** math.floor(math.log2(max(width, 1)) - 4)), 64)
     return max(grain, grain * round(width / grain))

@@ -1,9 +1,11 @@
-"""The residual network of Ribeiro et al. for 12-lead ECG: five blocks of two streams, kernel 17, each but the first a quarter as long.
+"""The residual network of Ribeiro et al. for 12-lead ECG: five blocks of two streams, kernel 17, each but the first a
+quarter as long.
 
-A window whose length is no multiple of 256 is padded with zeros at its end to the next one (1000 becomes 1024, 500 becomes 512).
-Tensors are 4-D and channels last [batch, channel, 1, time], in which a CPU convolves half as fast again.
+A window whose length is no multiple of 256 is padded with zeros at its end to the next one (1000 becomes 1024, 500
+becomes 512). Tensors are 4-D and channels last [batch, channel, 1, time], in which a CPU convolves half as fast again.
 
-Source: Ribeiro et al. 2020, Nature Communications 11:1760; antonior92/ecg-age-prediction (MIT), resnet.py, without its head.
+Source: Ribeiro et al. 2020, Nature Communications 11:1760; antonior92/ecg-age-prediction (MIT), resnet.py, without its
+head.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ class ResNet1d(BackboneSpec):
 class ResNet(Backbone):
     """The module: stem, five blocks; tokens are the positions of the last map."""
 
-    def __init__(self, leads: int, widths: list[int], dropout: float = 0.2, pool: Pool = "mean", positions: int = 4) -> None:
+    def __init__(
+        self, leads: int, widths: list[int], dropout: float = 0.2, pool: Pool = "mean", positions: int = 4
+    ) -> None:
         super().__init__()
         self.stem = TimeConv(leads, widths[0])
         self.norm = nn.BatchNorm2d(widths[0])

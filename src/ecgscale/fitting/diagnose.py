@@ -11,7 +11,7 @@ from ecgscale.fitting.problem import Problem
 from ecgscale.fitting.result import Status, Verdict
 from ecgscale.laws import Array
 
-ALPHA = 0.05  # of the trend test
+ALPHA = 0.01  # of the trend test; a study asks it many times
 SMALL = 0.02  # a change of the loss by less than 2 % over the measured range is no scaling worth a law
 UNIDENTIFIED = 0.025  # share of samples in which a term is absent or an exponent at its limit
 ILL = 1e6  # condition number of the scaled Jacobian: double precision keeps half its digits
@@ -29,7 +29,7 @@ def judge(
     2. *gain*: the share of the larger fitted loss that separates the two ends of the measured range, with its 95 %
        bootstrap interval; *trend*: a one-sided permutation test, within levels of the other inputs, that the
        measured losses move the way the law says.
-    3. "does not": the interval of the gain ends below 2 %, or the trend is significant (5 %) in the wrong direction.
+    3. "does not": the interval of the gain ends below 2 %, or the trend is significant (1 %) in the wrong direction.
     4. "scales": the trend is significant, the interval of the gain excludes 0 and the exponent is identified (its
        term is there and it lies inside its search range in at least 97.5 % of the samples).
     5. everything else: "cannot tell", with the first condition that failed.

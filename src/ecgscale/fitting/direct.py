@@ -27,7 +27,7 @@ class Direct(NamedTuple):
     value: float
 
 
-def fit_direct(problem: Problem, starts: int = 6, near: Array | None = None, y: Array | None = None) -> Direct:
+def fit_direct(problem: Problem, starts: int = 4, near: Array | None = None, y: Array | None = None) -> Direct:
     """Minimise the objective from `starts` exponent combinations spread over their ranges, or from the packed
     parameters `near`.
 

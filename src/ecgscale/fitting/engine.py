@@ -21,7 +21,7 @@ from ecgscale.fitting.polish import jacobian, polish
 from ecgscale.fitting.problem import Problem
 from ecgscale.laws import Array
 
-CHUNK = 256  # fits at a time, so that the arrays of a step stay in the cache
+CHUNK = 16_000  # fits times points at a time, so that the arrays of a step stay in the cache
 EDGE = 1e-6  # relative distance to a limit that counts as on it
 
 
@@ -136,8 +136,9 @@ def resolve(problem: Problem, y: Array, near: Array, weight: Array | None = None
     """
     theta = exponent_grid(problem, 144)
     chunks = []
-    for first in range(0, len(y), CHUNK):
-        part = slice(first, first + CHUNK)
+    size = max(CHUNK // len(problem.y), 1)
+    for first in range(0, len(y), size):
+        part = slice(first, first + size)
         yp, wp = y[part], None if weight is None else weight[part]
         coefficients, error = project(problem, theta, yp, wp)
         best = error.argmin(axis=0)

@@ -18,6 +18,7 @@ from ecgscale.fitting.problem import Problem, total
 from ecgscale.laws import Array
 
 TOLERANCE = 1e-7  # projected gradient relative to the sum of its absolute contributions
+LONGEST = 2.0  # move of a scaled parameter in one step
 SHRINK = 0.25  # of delta, each time the wider problem is nearly solved
 
 
@@ -62,7 +63,7 @@ def polish(problem: Problem, y: Array, start: Array, weight: Array | None = None
         frozen = ((zl <= lower) & (model.gradient > 0)) | ((zl >= upper) & (model.gradient < 0)) | (lower == upper)
         gradient = np.where(frozen, 0.0, model.gradient)
         left[live] = (np.abs(gradient) / model.size).max(axis=1)
-        step, convex = _step(model, gradient, frozen, damp[live])
+        step, convex = _step(model, gradient, frozen, damp[live], lower - zl, upper - zl)
         trial = np.clip(zl + step, lower, upper)
         after = total(problem.residual(problem.fitted(trial), yl), dl[:, None], wl)
         better = after < now
@@ -114,7 +115,7 @@ def _model(problem: Problem, z: Array, y: Array, weight: Array | None, delta: Ar
     hessian = (jac * bend[:, None]) @ turned + curved
     gradient = (jac @ pull[..., None])[..., 0]
     np.abs(jac, out=jac)
-    scale = (jac @ (np.abs(pull) + 1e-12)[..., None])[..., 0] + 1e-300
+    scale = (jac @ (np.abs(pull) + 1e-9)[..., None])[..., 0] + 1e-300
     return _Model(gradient, hessian, metric, scale), total(residual, band, weight)
 
 
@@ -135,18 +136,43 @@ def _curvature(problem: Problem, z: Array, jac: Array, push: Array) -> Array:
     return curved
 
 
-def _step(model: _Model, gradient: Array, frozen: np.ndarray, damp: Array) -> tuple[Array, np.ndarray]:
-    """Return the damped Newton step, or the IRLS step where the damped Hessian is not convex along it, and which it
-    was."""
-    free = ~frozen
-    both = free[:, :, None] & free[:, None, :]
-    unit = np.eye(free.shape[1]) * frozen[:, :, None]
-    major = model.major * both + unit
-    step = _solve(model.hessian * both + damp[:, None, None] * major + unit, -gradient)
+def _step(
+    model: _Model, gradient: Array, frozen: np.ndarray, damp: Array, below: Array, above: Array
+) -> tuple[Array, np.ndarray]:
+    """Return the damped Newton step (the IRLS step where the damped Hessian is not convex along it), and which it was.
+
+    `below` and `above` are the largest moves within the box [fit, parameter].
+    """
+    below, above = np.maximum(below, -LONGEST), np.minimum(above, LONGEST)
+    step = _boxed(model.hessian + damp[:, None, None] * model.major, gradient, frozen, below, above)
     uphill = ~((step * gradient).sum(axis=1) <= 0)
     if uphill.any():
-        step[uphill] = _solve(major[uphill], -gradient[uphill]) / (1 + damp[uphill, None])
-    return np.asarray(np.clip(step, -2.0, 2.0)), ~uphill
+        major = model.major[uphill] * (1 + damp[uphill, None, None])
+        step[uphill] = _boxed(major, gradient[uphill], frozen[uphill], below[uphill], above[uphill])
+    return step, ~uphill
+
+
+def _boxed(matrix: Array, gradient: Array, frozen: np.ndarray, below: Array, above: Array) -> Array:
+    """Minimise the quadratic model within the box.
+
+    What would cross a limit goes just there, and the rest is solved again. Clipping alone would spoil the step of the
+    other parameters and jam close to a limit.
+    """
+    fixed, move = frozen.copy(), np.zeros_like(gradient)
+    rows = np.arange(len(gradient))
+    for _ in range(gradient.shape[1]):
+        held, free = fixed[rows], ~fixed[rows]
+        inner = matrix[rows] * (free[:, :, None] & free[:, None, :]) + np.eye(free.shape[1]) * held[:, :, None]
+        slope = gradient[rows] + (matrix[rows] @ np.where(held, move[rows], 0.0)[..., None])[..., 0]
+        step = np.where(held, move[rows], _solve(inner, -np.where(held, 0.0, slope)))
+        low, high = below[rows], above[rows]
+        crossing = free & ((step < low) | (step > high))
+        move[rows] = np.clip(step, low, high)
+        fixed[rows] |= crossing
+        rows = rows[crossing.any(axis=1)]
+        if not len(rows):
+            break
+    return move
 
 
 def _solve(matrix: Array, right: Array) -> Array:

@@ -82,11 +82,14 @@ class Problem:
 
     def slopes(self, theta: Array) -> dict[tuple[int, int], Array]:
         """Return {(term, exponent): d log(scaled term) / d exponent [... or none, point]}, those that are not 0."""
-        slopes = self.law.log_slopes(self.x, **self._named(theta))
-        slopes = slopes - slopes.mean(axis=-3, keepdims=True)
-        terms, exponents = slopes.shape[-2:]
-        each = {(j, k): slopes[..., j, k] for j in range(terms) for k in range(exponents)}
-        return {pair: np.ascontiguousarray(slope) for pair, slope in each.items() if slope.any()}
+        return self._fixed_slopes or _nonzero(self.law.log_slopes(self.x, **self._named(theta)))
+
+    @cached_property
+    def _fixed_slopes(self) -> dict[tuple[int, int], Array] | None:
+        """The slopes of a law whose log terms are linear in its exponents, known once for all."""
+        middle = np.array([[np.sqrt(np.prod(self.law.bounds[name])) for name in self.law.nonlinear]])
+        slopes = self.law.log_slopes(self.x, **self._named(middle))
+        return _nonzero(slopes) if slopes.ndim == 3 else None
 
     def fitted(self, z: Array) -> Array:
         """Return the scaled values [..., point] at packed parameters [..., parameter]."""
@@ -114,6 +117,13 @@ class Problem:
 
     def _named(self, theta: Array) -> dict[str, Array]:
         return {name: theta[..., i] for i, name in enumerate(self.law.nonlinear)}
+
+
+def _nonzero(slopes: Array) -> dict[tuple[int, int], Array]:
+    centred = slopes - slopes.mean(axis=-3, keepdims=True)
+    terms, exponents = centred.shape[-2:]
+    each = {(j, k): centred[..., j, k] for j in range(terms) for k in range(exponents)}
+    return {pair: np.ascontiguousarray(slope) for pair, slope in each.items() if slope.any()}
 
 
 def total(residual: Array, delta: Array | float, weight: Array | None = None) -> Array:

@@ -1,11 +1,13 @@
 """A code-book of heart beats: vector-quantised reconstruction (HeartLang's VQ-HBR) around the run's own backbone.
 
-Beat vectors are projected to z, scaled to length one and replaced by the nearest of K unit codes e; a small Transformer rebuilds the 96
-samples of every beat. Loss = mean (x - x')² + beta · mean (z - e)², over real beats only (published: over padding too). Codes follow
-their vectors: e <- unit(decay · e + (1 - decay) · unit mean of the batch), an unused code keeps its direction, nothing moves outside
-training. The first training batch sets the codes by ten rounds of cosine k-means.
+Beat vectors are projected to z, scaled to length one and replaced by the nearest of K unit codes e; a small Transformer
+rebuilds the 96 samples of every beat. Loss = mean (x - x')² + beta · mean (z - e)², over real beats only (published:
+over padding too). Codes follow their vectors: e <- unit(decay · e + (1 - decay) · unit mean of the batch), an unused
+code keeps its direction, nothing moves outside training. The first training batch sets the codes by ten rounds of
+cosine k-means.
 
-Source: Jin et al. 2025, PKUDigitalHealth/HeartLang (MIT), modeling_vqhbr.py, norm_ema_quantizer.py (from BEiT v2, Peng et al. 2022).
+Source: Jin et al. 2025, PKUDigitalHealth/HeartLang (MIT), modeling_vqhbr.py, norm_ema_quantizer.py (from BEiT v2, Peng
+et al. 2022).
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ class BeatCodes(ObjectiveSpec):
     decay: float = Field(0.99, ge=0, lt=1)  # HeartLang
     beta: float = Field(1.0, ge=0)  # HeartLang
     decoder_depth: int = Field(2, ge=1)  # HeartLang
-    revive: float = Field(0.0, ge=0)  # a code whose moving count falls below it restarts at a beat of the batch; 0 = never, as HeartLang
+    revive: float = Field(
+        0.0, ge=0
+    )  # a code whose moving count falls below it restarts at a beat of the batch; 0 = never, as HeartLang
 
     def build(self, backbone: Backbone) -> BeatCodesModel:
         """Return the backbone, which must be one that reads beats, with quantiser and decoder."""
@@ -136,7 +140,9 @@ class BeatCodesModel(Objective):
         heads = head_count(width)
         self.project = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, spec.code_dim))
         self.codebook = Codebook(spec.codes, spec.code_dim, spec.decay, spec.revive)
-        self.decoder = SequenceEncoder(spec.code_dim, width, spec.decoder_depth, heads, width // heads, round(4 * width / 3))
+        self.decoder = SequenceEncoder(
+            spec.code_dim, width, spec.decoder_depth, heads, width // heads, round(4 * width / 3)
+        )
         self.rebuild = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, BEAT))
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Loss:
@@ -154,7 +160,8 @@ class BeatCodesModel(Objective):
 
     @torch.no_grad()
     def ids(self, batch: Batch) -> Tensor:
-        """Return the code of every beat [batch, lead, beat] int64, -1 where there is none: padding, a missing lead, a dropped beat.
+        """Return the code of every beat [batch, lead, beat] int64, -1 where there is none: padding, a missing lead, a
+        dropped beat.
 
         Dropout is off while it runs; a record's codes do not depend on the rest of the batch.
         """
@@ -164,7 +171,9 @@ class BeatCodesModel(Objective):
         found = self.codebook.nearest(F.normalize(self._project(beats).float(), dim=-1))
         self.train(training)
         leads, columns = batch.signal.shape[1], batch.beats.shape[1]
-        place = torch.where(beats.valid, (beats.lead - 1) * columns + beats.beat, leads * columns)  # the last place is thrown away
+        place = torch.where(
+            beats.valid, (beats.lead - 1) * columns + beats.beat, leads * columns
+        )  # the last place is thrown away
         ids = torch.full((len(batch), leads * columns + 1), -1, dtype=torch.int64, device=found.device)
         return ids.scatter(1, place, found)[:, :-1].view(len(batch), leads, columns)
 

@@ -1,12 +1,13 @@
-"""Contrastive multi-segment coding: the two halves of a recording, and of other recordings of the patient, attract each other.
+"""Contrastive multi-segment coding: the two halves of a recording, and of other recordings of the patient, attract each
+other.
 
-With S_ij = exp(cos(z1_i, z2_j) / T), r_i its row sums and c_j its column sums over all entries, the published loss averages
--mean_i log(S_ii / r_i), -mean_j log(S_jj / c_j), and, where a patient repeats in the batch, -log(S_ij / r_i) over the patient's pairs
-i < j and -log(S_ij / c_j) over those with i > j. "symmetric" is the mean over all positives of row and column cross-entropies, which
-does not depend on the order of the batch.
+With S_ij = exp(cos(z1_i, z2_j) / T), r_i its row sums and c_j its column sums over all entries, the published loss
+averages -mean_i log(S_ii / r_i), -mean_j log(S_jj / c_j), and, where a patient repeats in the batch, -log(S_ij / r_i)
+over the patient's pairs i < j and -log(S_ij / c_j) over those with i > j. "symmetric" is the mean over all positives of
+row and column cross-entropies, which does not depend on the order of the batch.
 
-Sources: Kiyasseh et al. 2021, CLOCS, ICML (written from the formula); symmetric: Oh et al. 2022, Jwoo5/fairseq-signals (MIT), with the
-gradient of the true cosine. CLOCS scales every half to [0, 1]; here halves stay in the corpus's unit.
+Sources: Kiyasseh et al. 2021, CLOCS, ICML (written from the formula); symmetric: Oh et al. 2022, Jwoo5/fairseq-signals
+(MIT), with the gradient of the true cosine. CLOCS scales every half to [0, 1]; here halves stay in the corpus's unit.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class CMSCModel(Objective):
         self.head = _projection(backbone.width, spec.projection) if spec.projection else nn.Identity()
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Loss:
-        """Return the loss in nats; `accuracy` is the share of first halves whose nearest second half is their patient's."""
+        """Return the loss in nats; `accuracy`: how often a first half's nearest second half is its patient's."""
         first, second = self.head(self.backbone.encode(views.stack(*views.halves(batch)))).float().chunk(2)
         cosine = unit(first) @ unit(second).T
         same = batch.patient[:, None] == batch.patient

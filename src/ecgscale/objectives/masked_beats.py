@@ -1,7 +1,9 @@
-"""Masked heart beats: half of a record's beats are hidden and their code-book ids predicted, cross-entropy over the hidden ones.
+"""Masked heart beats: half of a record's beats are hidden and their code-book ids predicted, cross-entropy over the
+hidden ones.
 
-Only real beats are hidden, an exact share per record; published, half of all 256 positions are, padding included. Ids are those that
-`beat_codes` gives whole records with lead and second embedded; published, pre-training asks for them without those.
+Only real beats are hidden, an exact share per record; published, half of all 256 positions are, padding included. Ids
+are those that `beat_codes` gives whole records with lead and second embedded; published, pre-training asks for them
+without those.
 
 Source: Jin et al. 2025, PKUDigitalHealth/HeartLang (MIT), engine_for_pretraining.py.
 """
@@ -58,7 +60,9 @@ class MaskedBeatsModel(Objective):
         random = torch.rand(len(batch), batch.signal.shape[1] * columns, generator=generator).to(target.device)
         chosen = masks.choose(usable, self.mask_ratio, random.gather(1, _place(beats, columns)))
         values = self.backbone.read(beats, chosen.mask).values
-        hidden = values.gather(1, chosen.index[..., None].expand(-1, -1, values.shape[-1]))  # only these need the wide head
+        hidden = values.gather(
+            1, chosen.index[..., None].expand(-1, -1, values.shape[-1])
+        )  # only these need the wide head
         logits, wanted = self.head(hidden).flatten(0, 1), target.gather(1, chosen.index).flatten()
         wanted = wanted.masked_fill(~chosen.kept.flatten(), -100)
         count = chosen.kept.sum().clamp(min=1)
@@ -73,7 +77,9 @@ class MaskedBeatsModel(Objective):
 def _targets(batch: Batch, beats: BeatTokens) -> tuple[Tensor, Tensor]:
     """Return every token's id [batch, token], and which tokens have one [batch, token] bool."""
     if batch.codes is None:
-        raise ValueError("masked_beats needs the code-book's ids in Batch.codes, found none: train a beat_codes run and name it")
+        raise ValueError(
+            "masked_beats needs the code-book's ids in Batch.codes, found none: train a beat_codes run and name it"
+        )
     codes = F.pad(batch.codes, (0, 1), value=-1)
     target = codes.flatten(1).gather(1, _place(beats, codes.shape[2]))
     return target, beats.valid & (target >= 0)

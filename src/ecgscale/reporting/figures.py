@@ -10,7 +10,7 @@ import io
 import math
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from ecgscale.reporting.rows import groups, records_of
 from ecgscale.reporting.style import ALERT, HANDCRAFTED, INK, MUTED, RANDOM, RULE, Mark, count, marks
 
 WIDTH_IN = 10.0
 SINGLE_IN = 6.5  # width of a figure with one panel
 MOST_PANELS = 12
 _LEGEND_ROW_IN = 0.2
-_RC = {
+_RC: dict[str, Any] = {
     "svg.fonttype": "none",
     "font.family": ["DejaVu Sans"],
     "font.size": 9,
@@ -48,7 +49,7 @@ _RC = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
 }
-_REFERENCES = {  # kind of a reference line: its name in the legend, dashes, colour
+_REFERENCES: dict[str, tuple[str, Any, str]] = {  # kind of a reference line: its name in the legend, dashes, colour
     "floor": ("known floor", (0, (5, 3)), INK),
     "random": ("random weights", "-", RANDOM.colour),
     "handcrafted": ("hand-crafted features", (0, (5, 1.5, 1, 1.5)), MUTED),
@@ -108,7 +109,7 @@ def curves(
             _curve_panel(axes, here, fits, refs, look, counts=counts)
             _heading(axes, panel, stamp)
             axes.set_xlabel(x_label)
-            if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
+            if axes.get_subplotspec().is_first_col():
                 axes.set_ylabel(y_label)
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
@@ -160,19 +161,19 @@ def _curve_panel(
 ) -> None:
     log_x = _scale(axes, points, fits, refs, counts=counts)
     names = list(look)
-    for family, rows in points.groupby("family", sort=True):
+    for family, rows in groups(points, "family"):
         aside = 1.015 ** (names.index(family) - (len(names) - 1) / 2) if log_x and counts else 1.0
         _points(axes, rows, look[family], aside)
-    for family, rows in fits.groupby("family", sort=True):
+    for family, rows in groups(fits, "family"):
         _fit(axes, rows, look[family])
-    for row in refs.itertuples():
-        _, dashes, colour = _REFERENCES[row.kind]
-        axes.axhline(row.value, linestyle=dashes, color=colour, linewidth=1.1, zorder=1.5)
+    for row in records_of(refs):
+        _, dashes, colour = _REFERENCES[row["kind"]]
+        axes.axhline(row["value"], linestyle=dashes, color=colour, linewidth=1.1, zorder=1.5)
 
 
 def _points(axes: Axes, rows: pd.DataFrame, mark: Mark, aside: float) -> None:
     full = rows["full"].to_numpy(bool)
-    look = {"color": mark.colour, "markeredgewidth": 0, "linestyle": ""}
+    look: dict[str, Any] = {"color": mark.colour, "markeredgewidth": 0, "linestyle": ""}
     for chosen, alpha, size in ((~full, 0.38, 4.0), (full, 1.0, 6.0)):
         some = rows[chosen]
         if len(some):
@@ -192,7 +193,7 @@ def _fit(axes: Axes, rows: pd.DataFrame, mark: Mark) -> None:
     axes.fill_between(rows["x"], rows["lo"], rows["hi"], color=mark.colour, alpha=0.16, linewidth=0)
     floor = rows["E"].iloc[0]
     if np.isfinite(floor):
-        at_edge = {"transform": axes.get_yaxis_transform(), "clip_on": False, "zorder": 4}
+        at_edge: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "clip_on": False, "zorder": 4}
         axes.plot([1.0], [floor], "<", color=mark.colour, markersize=6, **at_edge)
 
 
@@ -234,11 +235,15 @@ def _forest_panel(axes: Axes, frame: pd.DataFrame, rows: list[str], look: dict[s
     spread = np.linspace(-0.34, 0.34, len(look)) if len(look) > 1 else np.zeros(1)
     offset = dict(zip(look, spread, strict=True))
     place = {row: i for i, row in enumerate(rows)}
-    for (family, told), here in frame.groupby(["family", "told"], sort=True):
+    for (family, told), here in groups(frame, ["family", "told"]):
         y = here["row"].map(place).to_numpy(float) + offset[family]
         mark = look[family]
         axes.hlines(y, here["lo"], here["hi"], color=mark.colour, linewidth=1.3, alpha=0.8 if told else 0.35)
-        fill = {"markerfacecolor": mark.colour if told else "none", "markeredgewidth": 1.1, "linestyle": ""}
+        fill: dict[str, Any] = {
+            "markerfacecolor": mark.colour if told else "none",
+            "markeredgewidth": 1.1,
+            "linestyle": "",
+        }
         axes.plot(here["value"], y, marker=mark.marker, color=mark.colour, markersize=5, zorder=3, **fill)
     if zero:
         axes.axvline(0, color=INK, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1)
@@ -253,7 +258,7 @@ def _forest_panel(axes: Axes, frame: pd.DataFrame, rows: list[str], look: dict[s
 
 def _heading(axes: Axes, panel: str, stamp: str) -> None:
     first, _, second = panel.partition("\n")
-    points = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    points: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
     axes.annotate(first, (0, 1), (0, 16 if second or stamp else 5), **points, fontsize=9.5, fontweight="bold")
     if second:
         axes.annotate(second, (0, 1), (0, 5), **points, fontsize=8, color=MUTED)
@@ -294,7 +299,7 @@ def _legend_in(handles: list[Line2D], width_in: float) -> float:
 
 
 def _legend(figure: Figure, handles: list[Line2D]) -> None:
-    where = {"loc": "upper left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+    where: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
     figure.legend(
         handles=handles, ncols=_legend_columns(figure.get_figwidth()), handletextpad=0.4, columnspacing=1.4, **where
     )
@@ -307,7 +312,8 @@ def _stack(frames: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _svg(paint: Callable[[Figure], None], width_in: float, height_in: float, salt: str) -> str:
-    with rc_context({**_RC, "svg.hashsalt": salt}):
+    settings: Any = {**_RC, "svg.hashsalt": salt}
+    with rc_context(settings):
         figure = Figure(figsize=(width_in, height_in))
         FigureCanvasSVG(figure)
         paint(figure)

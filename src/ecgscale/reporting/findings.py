@@ -10,7 +10,7 @@ import pandas as pd
 
 from ecgscale.reporting import ReportInput, style
 from ecgscale.reporting.curves import Fit, input_of, law_name, scales, verdict
-from ecgscale.reporting.rows import LOWER_IS_BETTER, comparable, families, paired, title
+from ecgscale.reporting.rows import LOWER_IS_BETTER, comparable, families, groups, paired, records_of, title
 from ecgscale.reporting.style import ordered
 from ecgscale.reporting.tables import best_and_ties, side
 
@@ -38,7 +38,7 @@ def standings(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """
     rows = rows[rows["metric"] == metric]
     out = []
-    for keys, here in rows.groupby(PANEL, sort=True):
+    for keys, here in groups(rows, PANEL):
         grid = here[here["kind"] == "grid"].assign(who=lambda f: f["family"])
         if grid.empty:
             continue
@@ -102,7 +102,7 @@ def _winners(won: pd.DataFrame, metric: str) -> list[str]:
             f"from all others (most often in front: {found[0]}, {found[1]} of {len(won)})."
         ]
     out = []
-    for family, rows in sorted(settled.groupby("best"), key=lambda g: -len(g[1])):
+    for family, rows in sorted(groups(settled, "best"), key=lambda g: -len(g[1])):
         example = rows.iloc[0]
         out.append(
             f"{title(family)} has the {word} on {len(rows)} of {_tasks(len(won))}, with an interval apart from "
@@ -150,7 +150,7 @@ def _baselines(won: pd.DataFrame) -> list[str]:
 def _paired(rows: pd.DataFrame) -> list[str]:
     if rows.empty:
         return []
-    sides = rows.assign(side=[side(r) for r in rows.to_dict("records")])
+    sides = rows.assign(side=[side(r) for r in records_of(rows)])
     out, helped = [], {}
     for family in ordered(sides["family"]):
         here = sides[sides["family"] == family]

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ecgscale.reporting import ReportInput, curves, figures
 from ecgscale.reporting.findings import origin
-from ecgscale.reporting.rows import PANEL, comparable, contestant, floor, largest, losses, paired, panel_title, pretext
+from ecgscale.reporting.rows import (
+    PANEL,
+    comparable,
+    contestant,
+    floor,
+    groups,
+    largest,
+    losses,
+    paired,
+    panel_title,
+    pretext,
+    records_of,
+)
 from ecgscale.reporting.style import count, missing, ordered
 
 _AXES = {"N": ("parameters N", "D", "records"), "D": ("pre-training records D", "N", "parameters")}
@@ -151,7 +164,7 @@ def _points(rows: pd.DataFrame, axis: str) -> pd.DataFrame:
     other = _AXES[axis][1]
     points = rows.reset_index(drop=True)
     protocols = points["protocol"].nunique()
-    panel = [panel_title(r, protocols) for r in points.to_dict("records")]
+    panel = [panel_title(r, protocols) for r in records_of(points)]
     top = points.groupby("family")[other].transform("max")
     frame = points[["value", "lo", "hi", *_KEEP]].assign(
         panel=panel, x=points[axis], full=(points[other] == top).astype(bool)
@@ -163,7 +176,7 @@ def _points(rows: pd.DataFrame, axis: str) -> pd.DataFrame:
 def _fitted(report: ReportInput, points: pd.DataFrame, axis: str) -> pd.DataFrame:
     out = []
     other = {"N": "D", "D": "N"}.get(axis)
-    for (panel, family), here in points.groupby(["panel", "family"], sort=True):
+    for (panel, family), here in groups(points, ["panel", "family"]):
         where = {name: str(here[name].iloc[0]) for name in PANEL}
         fit = curves.choose(
             report.fits, axis, family=family.split(" ")[0], pretrain=str(here["pretrain"].iloc[0]), **where
@@ -195,7 +208,7 @@ def _fitted(report: ReportInput, points: pd.DataFrame, axis: str) -> pd.DataFram
 
 def _floors(report: ReportInput, points: pd.DataFrame) -> pd.DataFrame:
     out = []
-    for row in points.drop_duplicates("panel").to_dict("records"):
+    for row in records_of(points.drop_duplicates("panel")):
         known = floor(report, row["eval_corpus"], row["task"])
         if known is not None:
             same = {name: row[name] for name in PANEL}
@@ -206,9 +219,10 @@ def _floors(report: ReportInput, points: pd.DataFrame) -> pd.DataFrame:
 
 
 def _baselines(rows: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
-    panels = {tuple(r[n] for n in PANEL): r["panel"] for r in points.drop_duplicates("panel").to_dict("records")}
+    panels = {tuple(r[n] for n in PANEL): r["panel"] for r in records_of(points.drop_duplicates("panel"))}
     out = []
-    for row in largest(rows)[lambda f: f["kind"].isin(["random", "handcrafted"])].to_dict("records"):
+    top = largest(rows)
+    for row in records_of(top[top["kind"].isin(["random", "handcrafted"])]):
         where = tuple(row[n] for n in PANEL)
         if where in panels:
             record = {"panel": panels[where], "kind": row["kind"], "label": row["backbone"], "value": row["value"]}
@@ -217,12 +231,13 @@ def _baselines(rows: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
 
 
 def _transfer(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
-    grid = losses(table, "id")[lambda f: f["kind"] == "grid"]
-    ood = losses(table, "ood")[lambda f: f["kind"] == "grid"]
+    both = [losses(table, split) for split in ("id", "ood")]
+    grid, ood = (rows[rows["kind"] == "grid"] for rows in both)
     if grid.empty or ood.empty:
         return []
     common = grid.groupby(PANEL)["run"].nunique().sort_index()
-    corpus, task, protocol = common.idxmax()
+    place: Any = common.idxmax()
+    corpus, task, protocol = place
     source = grid[(grid["eval_corpus"] == corpus) & (grid["task"] == task) & (grid["protocol"] == protocol)]
     points = (
         _points(ood, "N").drop(columns="x").merge(source[["run", "value"]].rename(columns={"value": "x"}), on="run")
@@ -267,7 +282,7 @@ def _exponents(report: ReportInput) -> list[Figure]:
         for name in fit.get("params") or {}:
             if curves.input_of(fit, name) is None:
                 continue
-            value = (fit.get("params") or {}).get(name)
+            value: Any = (fit.get("params") or {}).get(name)
             if missing(value):
                 continue
             lo, hi = (fit.get("intervals") or {}).get(name) or (None, None)
@@ -317,7 +332,7 @@ def _standing(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
     rows = rows[rows["metric"].isin(list(_METRIC))]
     if not (rows["kind"] == "grid").any():
         return []
-    names = [r["family"] if r["kind"] == "grid" else contestant(r) for r in rows.to_dict("records")]
+    names = [r["family"] if r["kind"] == "grid" else contestant(r) for r in records_of(rows)]
     frame = rows[["value", "lo", "hi", *[k for k in _KEEP if k != "family"]]].assign(
         panel=rows["metric"].map(_METRIC), row=_row_names(rows), family=names, told=True
     )
@@ -336,10 +351,7 @@ def _standing(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
 
 def _row_names(rows: pd.DataFrame) -> list[str]:
     several = rows["protocol"].nunique() > 1
-    return [
-        f"{r['task']} · {r['eval_corpus']}" + (f" · {r['protocol']}" if several else "")
-        for r in rows.to_dict("records")
-    ]
+    return [f"{r['task']} · {r['eval_corpus']}" + (f" · {r['protocol']}" if several else "") for r in records_of(rows)]
 
 
 def _paired(report: ReportInput, table: pd.DataFrame) -> list[Figure]:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from ecgscale.reporting import ReportError, ReportInput, findings, style, tables
+from ecgscale.reporting import ReportError, ReportInput, findings, inventory, style, tables
 from ecgscale.reporting.curves import is_pretext_transfer, law_name
 from ecgscale.reporting.gallery import Figure, gallery, stamp
-from ecgscale.reporting.rows import comparable, failed, families, paired, prepare, title
+from ecgscale.reporting.rows import PAIRED, comparable, failed, families, paired, prepare, records_of, title
 from ecgscale.reporting.tables import Table
 
 SCHEMA = "ecgscale.report/1"
@@ -55,6 +57,8 @@ class Page:
 def render(report: ReportInput, out: Path) -> Path:
     """Write `out/index.html`, `out/report.json` and the figures as files, `out/figures/<id>.svg`.
 
+    A report that is already there and was made from the same input by the same code is left as it is.
+
     Args:
         report: What to report; the same input gives the same bytes.
         out: Folder, made if it does not exist.
@@ -65,8 +69,11 @@ def render(report: ReportInput, out: Path) -> Path:
     Raises:
         ReportError: the table is empty or lacks a column, or the folder cannot be written.
     """
+    source = fingerprint(report)
+    if _up_to_date(out, source):
+        return out / "index.html"
     page = compose(report)
-    twin, text = json_twin(page), html(page)
+    twin, text = json_twin(page) | {"source": source}, html(page)
     try:
         (out / "figures").mkdir(parents=True, exist_ok=True)
         for old in (out / "figures").glob("*.svg"):
@@ -80,6 +87,27 @@ def render(report: ReportInput, out: Path) -> Path:
     return out / "index.html"
 
 
+def fingerprint(report: ReportInput) -> str:
+    """Return a hash of everything a report is made from: its input and the code and libraries that draw it."""
+    hasher = hashlib.sha256(f"{matplotlib.__version__} {pd.__version__}".encode())
+    for code in sorted(Path(__file__).parent.rglob("*")):
+        if code.suffix in (".py", ".j2", ".css", ".js"):
+            hasher.update(code.read_bytes())
+    hasher.update(report.table.to_csv(index=False).encode())
+    rest = {f.name: getattr(report, f.name) for f in fields(report) if f.name != "table"}
+    hasher.update(json.dumps(_plain(rest), sort_keys=True).encode())
+    return hasher.hexdigest()[:16]
+
+
+def _up_to_date(out: Path, source: str) -> bool:
+    try:
+        twin = json.loads((out / "report.json").read_text(encoding="utf-8"))
+        drawn = [out / "figures" / f"{figure['id']}.svg" for figure in twin["figures"]]
+        return bool(twin.get("source") == source) and all(p.is_file() for p in (out / "index.html", *drawn))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def compose(report: ReportInput) -> Page:
     """Return the findings, figures and tables of a report.
 
@@ -90,12 +118,16 @@ def compose(report: ReportInput) -> Page:
     rows = comparable(table)
     made = [tables.grid(table)]
     metrics = [m for m in _METRICS if m in set(rows["metric"])]
-    metrics += sorted(set(rows["metric"]) - {*metrics, tables.PAIRED})
+    metrics += sorted(set(rows["metric"]) - {*metrics, PAIRED})
     made += [tables.winners(findings.standings(rows, m), m) for m in metrics[:2]]
     made += [tables.results(rows, m) for m in metrics]
     made += [tables.paired(paired(table)), *_laws(report)]
-    made += [tables.corpora(report.corpora), tables.prevalence(report.corpora), tables.quarantine(report.corpora)]
-    made += [tables.overlaps(report.overlaps), tables.failures(failed(table)), tables.left_out(report.skipped)]
+    made += [
+        inventory.corpora(report.corpora),
+        inventory.prevalence(report.corpora),
+        inventory.quarantine(report.corpora),
+    ]
+    made += [inventory.overlaps(report.overlaps), tables.failures(failed(table)), tables.left_out(report.skipped)]
     return Page(report, table, findings.sentences(report, table), gallery(report, table), [t for t in made if t.rows])
 
 
@@ -115,7 +147,7 @@ def html(page: Page) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.globals |= {"themed": _themed, "csv": _csv, "style": style, "title": title}
     template = environment.from_string((templates / "report.html.j2").read_text(encoding="utf-8"))
-    return template.render(
+    text: str = template.render(
         page=page,
         report=page.report,
         origin=findings.origin(page.report.corpora),
@@ -125,6 +157,7 @@ def html(page: Page) -> str:
         css=Markup((templates / "report.css").read_text(encoding="utf-8") + _palette()),
         js=Markup((templates / "report.js").read_text(encoding="utf-8")),
     )
+    return text
 
 
 def json_twin(page: Page) -> dict[str, Any]:
@@ -151,7 +184,7 @@ def json_twin(page: Page) -> dict[str, Any]:
 
 
 def _figure_twin(figure: Figure, command: str) -> dict[str, Any]:
-    records = figure.frame.to_dict("records")
+    records = records_of(figure.frame)
     frame = {"columns": list(figure.frame.columns), "records": records}
     return {
         "id": figure.id,

@@ -88,7 +88,8 @@ def measured(table: pd.DataFrame) -> pd.DataFrame:
         }
     ).sort_values(["part", "checkpoint", "step"], kind="stable")
     keys = ["run", *PANEL, "split", "metric"]
-    return rows.loc[order.index].drop_duplicates(keys).sort_index()
+    chosen: pd.DataFrame = rows.loc[order.index].drop_duplicates(keys).sort_index()
+    return chosen
 
 
 def losses(table: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -162,6 +163,17 @@ def floor(report: ReportInput, eval_corpus: str, task: str) -> float | None:
     return None
 
 
+def groups(frame: pd.DataFrame, by: str | list[str]) -> list[tuple[Any, pd.DataFrame]]:
+    """Return the groups of a frame in the order of their keys; with a list, a key is a tuple."""
+    return list(frame.groupby(by, sort=True))
+
+
+def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a frame as dictionaries."""
+    return [{str(k): v for k, v in record.items()} for record in frame.to_dict("records")]
+
+
 def failed(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows without a number."""
-    return table[~np.isfinite(table["value"])]
+    gaps: pd.DataFrame = table[~np.isfinite(table["value"])]
+    return gaps

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +10,7 @@ import pandas as pd
 
 from ecgscale.reporting import ReportInput, style
 from ecgscale.reporting.curves import Fit, input_of, law_title, scales, told, verdict
-from ecgscale.reporting.rows import LOWER_IS_BETTER, PAIRED, contestant, floor, title
+from ecgscale.reporting.rows import LOWER_IS_BETTER, PAIRED, contestant, floor, groups, records_of, title
 from ecgscale.reporting.style import ordered
 
 ROW_COLUMNS = ["study", "run", "seed", "kind", "family", "N", "D", "C", "eval_corpus", "task", "protocol", "split"]
@@ -49,8 +48,8 @@ def grid(table: pd.DataFrame) -> Table:
     order = {"grid": 0, "tune": 1, "codebook": 2, "random": 3, "handcrafted": 4}
     rows, records = [], []
     place = {family: i for i, family in enumerate(ordered(runs["family"]))}
-    groups = sorted(runs.groupby(["kind", "family"]), key=lambda g: (order.get(g[0][0], 9), place[g[0][1]]))
-    for (kind, family), frame in groups:
+    by_family = sorted(groups(runs, ["kind", "family"]), key=lambda g: (order.get(g[0][0], 9), place[g[0][1]]))
+    for (kind, family), frame in by_family:
         compute = table[table["run"].isin(frame["run"])].groupby("run")["C"].max().sum()
         name = title(family) if kind in ("grid", "tune", "codebook") else contestant(frame.iloc[0])
         steps = sorted({int(s) for s in frame["steps"] if not style.missing(s)})
@@ -97,18 +96,19 @@ def results(rows: pd.DataFrame, metric: str) -> Table:
 
     The best value of a task is marked `best`; those whose interval overlaps that of the best are marked `tie`.
     """
-    rows = rows[rows["metric"] == metric].assign(who=lambda f: [contestant(r) for r in f.to_dict("records")])
+    rows = rows[rows["metric"] == metric].assign(who=lambda f: [contestant(r) for r in records_of(f)])
     rows = rows.drop_duplicates(["eval_corpus", "task", "protocol", "who"])
     order = {"grid": 0, "random": 1, "handcrafted": 2}
-    first = rows.drop_duplicates("who").set_index("who")
+    first = rows.drop_duplicates("who")
     place = {family: i for i, family in enumerate(ordered(rows["family"]))}
-    who = sorted(first.index, key=lambda w: (order.get(first.at[w, "kind"], 9), place[first.at[w, "family"]]))
+    ranks = {str(r["who"]): (order.get(r["kind"], 9), place[r["family"]]) for r in records_of(first)}
+    who = sorted(ranks, key=lambda name: ranks[name])
     body = []
-    for (corpus, task, protocol), here in rows.groupby(["eval_corpus", "task", "protocol"], sort=True):
+    for (corpus, task, protocol), here in groups(rows, ["eval_corpus", "task", "protocol"]):
         marks = best_and_ties(here, metric)
         counts = "" if here["n"].isna().all() else f"{here['n'].max():.0f} records"
         positives = "" if here["n_pos"].isna().all() else f", {here['n_pos'].max():.0f} positive"
-        by_name = {r["who"]: r for r in here.to_dict("records")}
+        by_name = {r["who"]: r for r in records_of(here)}
         cells = [Cell(task, f"{corpus}, {protocol}" + (f" · {counts}{positives}" if counts else ""))]
         cells += [_value(by_name.get(w), marks.get(w, "")) for w in who]
         body.append(tuple(cells))
@@ -130,7 +130,7 @@ def winners(standings: pd.DataFrame, metric: str) -> Table:
     """Return which family wins where: best family, interval, the next one, and whether the order is settled."""
     name = metric.upper() if metric.startswith("au") else metric
     body = []
-    for r in standings.to_dict("records"):
+    for r in records_of(standings):
         rest = "no other family" if r["families"] < 2 else "settled" if r["settled"] else "cannot tell"
         tied = "" if r["settled"] else "overlaps " + ", ".join(title(t) for t in r["tied"])
         runner = Cell("–")
@@ -152,14 +152,14 @@ def winners(standings: pd.DataFrame, metric: str) -> Table:
         )
     head = ("task", f"best {name}", "next", "order", "ahead of random weights", "ahead of hand-crafted")
     caption = "Settled: the best interval lies apart from all others. Every family at its largest N and D, lowest seed."
-    records = standings.to_dict("records")
+    records = records_of(standings)
     return Table(f"winners-{metric}", f"By {name}", caption, head, tuple(body), records)
 
 
 def best_and_ties(here: pd.DataFrame, metric: str) -> dict[str, str]:
     """Return, by the column `who`, "best" for the best value and "tie" where the interval overlaps its own."""
     sign = 1.0 if metric in LOWER_IS_BETTER else -1.0
-    best, *others = sorted(here.to_dict("records"), key=lambda r: sign * r["value"])
+    best, *others = sorted(records_of(here), key=lambda r: sign * r["value"])
     near = [r for r in others if not (r["lo"] > best["hi"] or r["hi"] < best["lo"])]
     return {str(best["who"]): "best"} | {str(r["who"]): "tie" for r in near}
 
@@ -199,7 +199,7 @@ def laws(report: ReportInput, fits: list[Fit], name: str) -> Table:
 
 
 def _parameter(fit: Fit, name: str) -> Cell:
-    value = (fit.get("params") or {}).get(name)
+    value: Any = (fit.get("params") or {}).get(name)
     if style.missing(value):
         return Cell("–")
     lo, hi = (fit.get("intervals") or {}).get(name) or (None, None)
@@ -209,7 +209,7 @@ def _parameter(fit: Fit, name: str) -> Cell:
 
 def _holdout(fit: Fit) -> str:
     """Write the error at the largest level that was left out, per input."""
-    found = fit.get("holdout")
+    found: Any = fit.get("holdout")
     if not isinstance(found, dict):
         return "" if style.missing(found) else f"hold-out error {100 * float(found):.2g} %"
     errors = [
@@ -226,8 +226,8 @@ def paired(rows: pd.DataFrame) -> Table:
     rows = rows.drop_duplicates(["split", "eval_corpus", "task", "protocol", "who"])
     who = [title(family) for family in ordered(rows["family"])]
     body = []
-    for (split, corpus, task, protocol), here in rows.groupby(["split", "eval_corpus", "task", "protocol"], sort=True):
-        by_name = {r["who"]: r for r in here.to_dict("records")}
+    for (split, corpus, task, protocol), here in groups(rows, ["split", "eval_corpus", "task", "protocol"]):
+        by_name = {r["who"]: r for r in records_of(here)}
         cells = [Cell(task, f"{corpus}, {protocol}, {'in' if split == 'id' else 'out of'} distribution")]
         for name in who:
             row = by_name.get(name)
@@ -251,119 +251,20 @@ def side(row: Any) -> str:
 
 def row_records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Return rows of the study's table as records, with the columns that identify them."""
-    return rows[ROW_COLUMNS].to_dict("records")
-
-
-def corpora(manifests: list[dict[str, Any]]) -> Table:
-    """Return the corpora: size, people, licence, citation, digest."""
-    body, records = [], []
-    for m in manifests:
-        licence, cite = str(m.get("licence") or "not stated"), str(m.get("citation") or "not stated")
-        name = Cell(str(m.get("name", "?")), str(m.get("title") or ""), mark="simulated" if m.get("simulated") else "")
-        held = quarantined(m)
-        cells = (
-            name,
-            Cell(f"{m.get('records', 0):,}" if m.get("records") is not None else "–", sort=m.get("records")),
-            Cell(f"{m.get('patients', 0):,}" if m.get("patients") is not None else "–", sort=m.get("patients")),
-            Cell(str(held), sort=held),
-            Cell(_ages(m.get("ages") or m.get("age")), f"sex: {_sexes(m.get('sex'))}"),
-            Cell(licence, cite),
-            Cell(str(m.get("digest") or "–")[:12]),
-        )
-        body.append(cells)
-        kept = {k: v for k, v in m.items() if k not in ("quarantine", "shards", "files", "stamp")}
-        records.append(kept | {"quarantined": held})
-    head = ("corpus", "records", "patients", "quarantined", "age and sex", "licence and citation", "digest")
-    return Table("corpora", "Corpora", "Counts are of records that passed every check.", head, tuple(body), records)
-
-
-def quarantined(manifest: dict[str, Any]) -> int:
-    """Return how many records of a corpus were set aside."""
-    held = manifest.get("quarantined")
-    return int(held) if held is not None else len(manifest.get("quarantine") or [])
-
-
-def quarantine(manifests: list[dict[str, Any]]) -> Table:
-    """Return the reasons for which records were set aside, counted, with examples."""
-    body, records = [], []
-    for m in manifests:
-        entries = m.get("quarantine") or []
-        for reason, n in Counter(str(e.get("reason")) for e in entries).most_common():
-            names = [str(e.get("record")) for e in entries if str(e.get("reason")) == reason]
-            shown = ", ".join(names[:5]) + (" …" if n > 5 else "")
-            body.append((Cell(str(m.get("name"))), Cell(str(n), sort=n), Cell(reason), Cell(shown)))
-            records.append({"corpus": m.get("name"), "reason": reason, "count": n, "records": names})
-    head = ("corpus", "records", "reason", "which")
-    return Table(
-        "quarantine", "Quarantine", "Records set aside at ingest; no run has seen them.", head, tuple(body), records
-    )
-
-
-def prevalence(manifests: list[dict[str, Any]]) -> Table:
-    """Return the fraction of positive records per label and corpus."""
-    found = {str(m.get("name")): _prevalence(m) for m in manifests}
-    found = {name: fractions for name, fractions in found.items() if fractions}
-    body = []
-    for label in sorted({label for fractions in found.values() for label in fractions}):
-        values = [fractions.get(label) for fractions in found.values()]
-        body.append((Cell(label), *(Cell("–" if style.missing(v) else f"{100 * v:.2g} %", sort=v) for v in values)))
-    records = [
-        {"corpus": name, "label": k, "prevalence": v} for name, fractions in found.items() for k, v in fractions.items()
-    ]
-    head = ("label", *found)
-    return Table(
-        "prevalence", "Prevalence", "Positive records among those with a known label.", head, tuple(body), records
-    )
-
-
-def _prevalence(manifest: dict[str, Any]) -> dict[str, float | None]:
-    given = manifest.get("prevalence")
-    if given:
-        return dict(given)
-    return {name: counts.get("prevalence") for name, counts in (manifest.get("labels") or {}).items()}
-
-
-def _ages(ages: Any) -> str:
-    if not isinstance(ages, dict) or style.missing(ages.get("mean")):
-        return described(ages)
-    return f"{ages['mean']:.0f}" + ("" if style.missing(ages.get("sd")) else f" ± {ages['sd']:.0f} years")
-
-
-def _sexes(sexes: Any) -> str:
-    if not isinstance(sexes, dict) or not sexes:
-        return described(sexes)
-    total = sum(sexes.values())
-    return ", ".join(f"{k} {100 * v / total:.0f} %" for k, v in sexes.items()) if total else "–"
-
-
-def overlaps(pairs: list[dict[str, Any]]) -> Table:
-    """Return the patient overlap of every pair of corpora."""
-    wider = any("common_patients" in p for p in pairs)
-    body = []
-    for p in pairs:
-        cells = [
-            Cell(f"{p.get('a')} × {p.get('b')}"),
-            Cell(described(p.get("shared_patients")), sort=p.get("shared_patients")),
-        ]
-        cells += [Cell(described(p.get("common_patients")), sort=p.get("common_patients"))] if wider else []
-        body.append((*cells, Cell(str(p.get("verdict", "–")))))
-    head = ("pair", "patients on both sides", *(("patients in both corpora",) if wider else ()), "verdict")
-    return Table(
-        "overlaps", "Patient overlap", "No patient may be pre-trained on and tested on.", head, tuple(body), list(pairs)
-    )
+    return records_of(rows[ROW_COLUMNS])
 
 
 def failures(rows: pd.DataFrame) -> Table:
-    """Return the runs and evaluations that left no number, with the reason each gave; equal ones of a family together."""
+    """Return the runs and evaluations that left no number, with the reason of each; equal ones together."""
     keys = ["kind", "family", "N", "D", "seed", "run", "eval_corpus", "task", "metric", "status", "reason"]
     whole = rows[keys].drop_duplicates(["run", "eval_corpus", "task", "status", "reason"])
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for r in whole.to_dict("records"):
+    together: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for r in records_of(whole):
         where = " · ".join(str(r[k]) for k in ("task", "eval_corpus") if not style.missing(r[k])) or "training"
         reason = "no reason given" if style.missing(r["reason"]) else str(r["reason"])
-        groups.setdefault((r["family"], where, str(r["status"]), reason), []).append(r)
+        together.setdefault((r["family"], where, str(r["status"]), reason), []).append(r)
     body = []
-    for (family, where, status, reason), alike in groups.items():
+    for (family, where, status, reason), alike in together.items():
         first = alike[0]
         sizes = [f"{axis} {_several(sorted({r[axis] for r in alike if r[axis] > 0}))}" for axis in ("N", "D")]
         seed = f"seed {style.count(first['seed'])}" if len(alike) == 1 else style.plural(len(alike), "run")
@@ -372,7 +273,7 @@ def failures(rows: pd.DataFrame) -> Table:
         body.append((*cells, Cell(reason), Cell(runs)))
     head = ("what", "where", "status", "reason", "run")
     caption = "They are in no figure and in no fit. Runs that wait are trained by running the study again."
-    return Table("failed", "Without a number", caption, head, tuple(body), whole.to_dict("records"))
+    return Table("failed", "Without a number", caption, head, tuple(body), records_of(whole))
 
 
 def left_out(skipped: list[dict[str, Any]]) -> Table:

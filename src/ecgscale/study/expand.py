@@ -119,7 +119,7 @@ class _Expansion:
             corpus=corpus.digest,
             task=rule.task,
             protocol=rule.protocol,
-            split=self.study.split,
+            split=self.study.split if rule.fractions is None else SplitRule(by="patients", fractions=rule.fractions),
             order=self.study.order,
             train=rule.train,
             validation=rule.validation,
@@ -220,6 +220,7 @@ class _Expansion:
         return Recipe(
             steps=steps, batch=batch, lr=lr, warmup=round(rule.warmup * steps), weight_decay=rule.weight_decay, clip=rule.clip,
             validations=min(rule.validations, steps), validation_records=rule.validation_records,
+            test_records=rule.test_records,
         )  # fmt: skip
 
     def _random(self) -> None:

@@ -46,6 +46,7 @@ class Training(Spec):
     clip: NonNegativeFloat = 3.0
     validations: PositiveInt = 5
     validation_records: PositiveInt = 256
+    test_records: PositiveInt = 512
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: PositiveInt = 1  # CPU threads of one run; never taken from --workers
 
@@ -84,6 +85,7 @@ class Evaluation(Spec):
     split: Literal["id", "ood"] = "ood"
     shift: Literal["same", "shifted", "unseen"]
     protocol: Literal["linear"] = "linear"
+    fractions: tuple[float, float, float] | None = None  # of patients, where this corpus is parted otherwise than the study says
     train: PositiveInt | None = None  # records; all when absent
     validation: PositiveInt | None = None
     test: PositiveInt | None = None

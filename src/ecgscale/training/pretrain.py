@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from ecgscale import rng
 from ecgscale.batch import Batch
@@ -27,7 +28,6 @@ from ecgscale.training.size import count
 
 SAVE_EVERY_S = 60.0
 VALIDATION_BATCH = 64  # fixed: a contrastive loss depends on it
-TEST_RECORDS = 512
 
 
 class TrainingError(Explained, RuntimeError):
@@ -67,10 +67,7 @@ def pretrain(
     loop = _Loop(run, folder, objective, loaders, device)
     loop.resume()
     loop.train(progress)
-    test = {}
-    for name, step in {"best": loop.best_step, "last": run.recipe.steps}.items():
-        objective.load_state_dict(loop.kept(step))
-        test[name] = loop.evaluate("test")
+    tested = {step: loop.test(step) for step in {loop.best_step, run.recipe.steps}}
     checkpoint.drop_state(folder)
     return RunResult(
         N=count(backbone),
@@ -79,7 +76,7 @@ def pretrain(
         best=loop.best_step,
         flop_per_record=cost,
         validation={"best": loop.best_loss, "last": loop.last_loss},
-        test=test,
+        test={"best": tested[loop.best_step], "last": tested[run.recipe.steps]},
         records={"validation": len(loaders["validation"]), "test": len(loaders["test"])},
         seconds=loop.seconds_before + time.monotonic() - started,
     )
@@ -93,7 +90,7 @@ def _loaders(run: RunSpec, corpus: Corpus, codes: np.ndarray | None) -> dict[str
     chosen = {
         "train": rows["train"][: run.D],
         "validation": rows["validation"][: run.recipe.validation_records],
-        "test": rows["test"][:TEST_RECORDS],
+        "test": rows["test"][: run.recipe.test_records],
     }
     return {name: Loader(corpus, r, labels, codes) for name, r in chosen.items()}
 
@@ -190,11 +187,10 @@ class _Loop:
             if int(path.stem.split("-")[0]) not in (self.best_step, self.step):
                 path.unlink()
 
-    def kept(self, step: int) -> dict[str, torch.Tensor]:
-        """Return the whole objective's state at a kept step."""
-        from safetensors.torch import load_file
-
-        return load_file(self.folder / "checkpoints" / f"{step}-objective.safetensors")
+    def test(self, step: int) -> float:
+        """Return the loss of a kept step on the test part."""
+        self.objective.load_state_dict(load_file(self.folder / "checkpoints" / f"{step}-objective.safetensors"))
+        return self.evaluate("test")
 
     @torch.no_grad()
     def evaluate(self, part: str) -> float:

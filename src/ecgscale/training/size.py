@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ecgscale.backbones import BackboneSpec
 from ecgscale.spec import Explained
@@ -14,6 +16,7 @@ from ecgscale.spec import Explained
 S = TypeVar("S", bound=BackboneSpec)
 
 TOLERANCE = 0.1  # of the target N
+CLOSE = 0.002  # of the target N: near enough to stop
 CLOSE = 0.002  # of the target N: near enough to stop
 STEPS = 40  # halvings of the dial's bracket
 
@@ -27,12 +30,20 @@ def count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
+class _NoValues(TorchFunctionMode):
+    """Skip random initial values: on the meta device they mean nothing, and drawing them there imports half of torch's compiler."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **(kwargs or {}))
+
+
 def size(spec: BackboneSpec, leads: int, samples: int) -> int:
     """Return N, the parameters of the backbone `spec` builds, without allocating them."""
-    with torch.device("meta"):
+    with torch.device("meta"), _NoValues():
         return count(spec.build(leads, samples))
 
 
+@lru_cache(maxsize=256)
 def solve(spec: S, target_N: float, leads: int, samples: int) -> tuple[S, int]:
     """Find the dial at which a backbone has `target_N` parameters, by bisection on the meta device.
 
@@ -56,11 +67,14 @@ def solve(spec: S, target_N: float, leads: int, samples: int) -> tuple[S, int]:
         tried[dial] = size(spec.sized(dial), leads, samples)
         if abs(tried[dial] - target_N) <= CLOSE * target_N:
             break
+        if abs(tried[dial] - target_N) <= CLOSE * target_N:
+            break
         low, high = (dial, high) if tried[dial] < target_N else (low, dial)
     dial = min(tried, key=lambda d: abs(tried[d] - target_N))
     if abs(tried[dial] - target_N) > TOLERANCE * target_N:
         raise SizeError(
-            f"{spec.part_name()} cannot have {target_N:,.0f} parameters within 10 %: the nearest is {tried[dial]:,} at dial {dial:g}"
+            f"{spec.part_name()} cannot have {target_N:,.0f} parameters within 10 %: "
+            f"the nearest is {tried[dial]:,} at dial {dial:g}"
         )
     return spec.sized(dial), tried[dial]
 
