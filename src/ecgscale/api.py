@@ -74,7 +74,7 @@ def run(
         _write_study(plan, lab, failures)
         frame = build_table(plan, lab, failures)
         write_table(lab.study(study.name) / "table.parquet", frame)
-        fits = fit_all(frame, plan.floors, lab, study.name, study.resamples, executor)
+        fits = fit_all(frame, plan.floors, lab, study.name, study.fit_resamples, executor)
     seconds = time.monotonic() - started
     if outcome.trained or not (lab.study(study.name) / "session.json").exists():
         write_json(lab.study(study.name) / "session.json", {"seconds": seconds, "workers": workers, "device": device})
@@ -99,7 +99,7 @@ def fit(
     plan, where = _plan(study, lab, data, changes)
     frame = build_table(plan, where, _failures(plan, where))
     write_table(where.study(plan.study.name) / "table.parquet", frame)
-    return fit_all(frame, plan.floors, where, plan.study.name, plan.study.resamples, None)
+    return fit_all(frame, plan.floors, where, plan.study.name, plan.study.fit_resamples, None)
 
 
 def report(
@@ -109,7 +109,7 @@ def report(
     """Write the report of a study from what the lab holds; returns the page."""
     plan, where = _plan(study, lab, data, changes)
     frame = build_table(plan, where, _failures(plan, where))
-    fits = fit_all(frame, plan.floors, where, plan.study.name, plan.study.resamples, None)
+    fits = fit_all(frame, plan.floors, where, plan.study.name, plan.study.fit_resamples, None)
     return _report(plan, where, frame, fits, command or f"ecgscale report {plan.study.name}")
 
 

@@ -1,20 +1,14 @@
-"""Intervals against LUDB's cardiologists and the simulator's planted truth; amplitudes, missing leads and bad input."""
+"""Intervals against the planted truth, amplitudes, missing leads and bad input; those of LUDB are in test_beats.py."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.signal import resample_poly
 
 from ecgscale.data.beats import find_beats
 from ecgscale.data.intervals import columns, measure
 from ecgscale.datasets.simulated import Simulated, latents
-from ecgscale.units import LEADS
-
-wfdb = pytest.importorskip("wfdb")
 
 
 def padded(beats: list[np.ndarray]) -> np.ndarray:
@@ -26,70 +20,6 @@ def padded(beats: list[np.ndarray]) -> np.ndarray:
 
 def measured(signal: np.ndarray, rate_hz: float, lead_ok: np.ndarray | None = None) -> pd.DataFrame:
     return measure(signal, padded(find_beats(signal, rate_hz, lead_ok)), rate_hz, lead_ok)
-
-
-def annotated(record: Path) -> dict[str, float]:
-    """Intervals of one LUDB record, ms: medians over leads of each beat's boundaries, then over beats."""
-    rows = []
-    for lead in LEADS:
-        note = wfdb.rdann(str(record), lead.lower())
-        waves = [
-            (note.symbol[k], note.sample[k], note.sample[k - 1], note.sample[k + 1])
-            for k in range(1, len(note.symbol) - 1)
-            if note.symbol[k] in "pNt" and note.symbol[k - 1] == "(" and note.symbol[k + 1] == ")"
-        ]
-        for k, (kind, peak, on, off) in enumerate(waves):
-            if kind != "N":
-                continue
-            p = [w[2] for w in waves[max(0, k - 1) : k] if w[0] == "p" and on - w[2] < 250]
-            t = [w[3] for w in waves[k + 1 : k + 2] if w[0] == "t"]
-            rows.append((peak, on, off, p[0] if p else np.nan, t[0] if t else np.nan))
-    marks = np.array(sorted(rows), float)
-    beats = np.split(marks, np.flatnonzero(np.diff(marks[:, 0]) > 60) + 1)
-    middle = np.array([_over_leads(beat) for beat in beats if len(beat) >= 6])
-    _, on, off, p_on, t_off = middle.T
-    return {name: 2 * _median(span) for name, span in (("qrs", off - on), ("pr", on - p_on), ("qt", t_off - on))}
-
-
-def _over_leads(beat: np.ndarray) -> list[float]:
-    return [_median(column) if np.isfinite(column).sum() >= 4 else np.nan for column in beat.T]
-
-
-def _median(values: np.ndarray) -> float:
-    return float(np.median(values[np.isfinite(values)])) if np.isfinite(values).any() else float("nan")
-
-
-@pytest.fixture(scope="module")
-def ludb(shared_data: Path) -> tuple[np.ndarray, pd.DataFrame]:
-    """The odd-numbered records at 100 Hz: the levels of the delineation were set on the even-numbered ones."""
-    records = [shared_data / "ludb" / "data" / str(k) for k in range(1, 201, 2)]
-    signals = np.stack([wfdb.rdrecord(str(record)).p_signal.T for record in records])
-    truth = pd.DataFrame([annotated(record) for record in records])
-    return resample_poly(signals, 1, 5, axis=-1).astype(np.float32), truth
-
-
-@pytest.mark.parametrize("z_scored", [False, True])
-def test_ludb_intervals(ludb: tuple[np.ndarray, pd.DataFrame], z_scored: bool) -> None:
-    x, truth = ludb
-    if z_scored:
-        x = (x - x.mean(axis=-1, keepdims=True)) / x.std(axis=-1, keepdims=True)
-    table = measured(x, 100)
-    error = pd.DataFrame({name: (table[f"{name}_ms"] - truth[name]).abs() for name in ("qrs", "pr", "qt")})
-    print(f"\nLUDB, odd records, z-scored {z_scored}: median absolute error ms {error.median().round(1).to_dict()}")
-    print(f"measured {error.notna().sum().to_dict()} of annotated {truth.notna().sum().to_dict()}")
-    assert error["qrs"].median() <= 8
-    assert error["pr"].median() <= 11
-    assert error["qt"].median() <= 12
-    assert (error.notna().sum() >= 0.93 * truth.notna().sum()).all()
-    assert (error.quantile(0.9) <= [24, 30, 45]).all()
-
-
-def test_no_pr_interval_without_p_waves(ludb: tuple[np.ndarray, pd.DataFrame]) -> None:
-    x, truth = ludb
-    table, without = measured(x, 100), truth["pr"].isna().to_numpy()
-    assert without.sum() >= 5
-    assert table["pr_ms"].isna()[without].mean() >= 0.6
-    assert table["p_coherence"][without].median() < table["p_coherence"][~without].median() - 0.2
 
 
 @pytest.fixture(scope="module")

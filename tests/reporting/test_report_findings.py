@@ -41,7 +41,7 @@ def test_overlapping_intervals_cannot_tell(make_report: Build) -> None:
 
 
 def test_family_that_never_beats_random_weights_is_called_out(make_report: Build) -> None:
-    assert "resnet1d · cmsc beats random weights of its own size on none of 2 tasks" in said(make_report())
+    assert "resnet1d · cmsc beats random weights of the same size on no task" in said(make_report())
 
 
 def test_seed_and_cell_of_the_comparison_are_chosen_without_results(make_report: Build) -> None:

@@ -99,8 +99,9 @@ def interpolate(signal: Float, rate_hz: float) -> Float:
 def _gain(samples: int, rate_hz: float) -> Float:
     """Gain of the high-pass filter at the frequencies of a real transform, times the ratio of the two rates."""
     frequency = rfftfreq(samples, 1 / rate_hz)
-    highpass = 1 - np.exp(-0.5 * (frequency / _HIGHPASS_HZ) ** 2)
-    return (highpass * round(samples * FINE_HZ / rate_hz) / samples).astype(np.float32)
+    gain: Float = (1 - np.exp(-0.5 * (frequency / _HIGHPASS_HZ) ** 2)).astype(np.float32)
+    gain *= round(samples * FINE_HZ / rate_hz) / samples
+    return gain
 
 
 def median_beat(fine: Float, beats: Index) -> MedianBeat | None:

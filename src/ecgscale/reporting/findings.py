@@ -140,32 +140,26 @@ def _baselines(won: pd.DataFrame) -> list[str]:
         )
         parts.append(f"ahead of {name} on {n['yes']} of {len(known)}" + (f" ({', '.join(rest)})" if rest else ""))
     out = [f"The best family of each task is {style.listed(parts)}."] if parts else []
-    return out + (
-        [f"Not measured: {style.listed(unmeasured)}; nothing is known about gains over a baseline."]
-        if unmeasured
-        else []
-    )
+    return out + ([f"Not measured: {style.listed(unmeasured)}."] if unmeasured else [])
 
 
 def _paired(rows: pd.DataFrame) -> list[str]:
     if rows.empty:
         return []
     sides = rows.assign(side=[side(r) for r in records_of(rows)])
-    out, helped = [], {}
-    for family in ordered(sides["family"]):
-        here = sides[sides["family"] == family]
-        helped[family] = int((here["side"] == "better").sum())
-        if helped[family] == 0:
-            out.append(
-                f"{title(family)} beats random weights of its own size on none of {len(here)} tasks: look for a "
-                f"defect before reading on."
-            )
-    counts = [f"{title(f)} {k} of {(rows['family'] == f).sum()}" for f, k in helped.items() if k]
+    helped = {f: int((sides.loc[sides["family"] == f, "side"] == "better").sum()) for f in ordered(sides["family"])}
+    counts = [f"{title(f)} {k} of {(sides['family'] == f).sum()}" for f, k in helped.items() if k]
+    never = [title(f) for f, k in helped.items() if not k]
+    out = []
     if counts:
-        out.insert(
-            0,
-            f"Tasks on which pre-training beats random weights of the same size, paired on the same patients: "
-            f"{'; '.join(counts)}.",
+        out.append(
+            "Tasks on which pre-training beats random weights of the same size, paired on the same patients: "
+            f"{'; '.join(counts)}."
+        )
+    if never:
+        out.append(
+            f"{style.listed(never)} beat{'s' if len(never) == 1 else ''} random weights of the same size on no task: "
+            "look for a defect, or for training too short to learn anything, before reading on."
         )
     return out
 

@@ -173,6 +173,8 @@ def _value(row: Any, mark: str = "") -> Cell:
 
 def laws(report: ReportInput, fits: list[Fit], name: str) -> Table:
     """Return the fits of one law: verdict, exponents and floor, status and reason, then the coefficients."""
+    place = {family: i for i, family in enumerate(ordered(str(f.get("family")) for f in fits))}
+    fits = sorted(fits, key=lambda f: (place[str(f.get("family"))], str(f.get("eval_corpus")), str(f.get("task"))))
     names = list(dict.fromkeys(n for f in fits for n in f.get("params") or {}))
     exponents = [n for n in names if any(input_of(f, n) is not None for f in fits)]
     constant = [n for n in names if n in ("E", "E_ood")]
@@ -186,7 +188,11 @@ def laws(report: ReportInput, fits: list[Fit], name: str) -> Table:
         cells.append(Cell(verdict(fit), mark="" if told(fit) else "cannot"))
         cells += [_parameter(fit, n) for n in (*exponents, *constant)] + [Cell(style.number(known), sort=known)]
         status = Cell(str(fit.get("status", "–")), _holdout(fit))
-        cells += [Cell(str(fit.get("n", "–")), sort=fit.get("n")), status, Cell("", reason)]
+        cells += [
+            Cell(str(fit.get("n", "–")), sort=fit.get("n")),
+            status,
+            Cell("", reason.removeprefix("cannot tell: ")),
+        ]
         body.append((*cells, *(_parameter(fit, n) for n in rest)))
     head = ("family", "task", "verdict", *exponents, *constant, "known floor", "points", "status", "why", *rest)
     formula = next((f"{f['formula']}. " for f in fits if f.get("formula")), "")

@@ -108,7 +108,8 @@ class Study(Spec):
     codebook: CodebookRule | None = None
     evaluate: tuple[Evaluation, ...]
     rates: Literal["packaged", "given"] = "given"  # "packaged": tuned before, on other ECGs; printed in the report
-    resamples: PositiveInt = 1000  # of patients and of runs
+    resamples: PositiveInt = 1000  # of patients
+    fit_resamples: PositiveInt = 1000  # of runs
     seconds: PositiveInt | None = None  # wall time the study was designed for, printed by plan
     notes: tuple[str, ...] = ()
 
