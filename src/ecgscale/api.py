@@ -17,13 +17,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ecgscale import reporting
 from ecgscale.data.corpus import Corpus, Form
 from ecgscale.data.corpus import ingest as ingest_corpus
 from ecgscale.fitting import fit_file
 from ecgscale.lab import Lab, read_json, write_json
 from ecgscale.reporting import ReportInput
-from ecgscale.spec import Explained, digest, names, part, part_class
+from ecgscale.reporting.render import render
+from ecgscale.spec import Explained, names, part, part_class
 from ecgscale.study import execute as execution
 from ecgscale.study.bind import Binder
 from ecgscale.study.expand import HANDCRAFTED, Plan, expand
@@ -288,29 +288,18 @@ def _report(plan: Plan, lab: Lab, frame: pd.DataFrame, fits: list[dict[str, Any]
         command=command,
         table=frame,
         fits=fits,
-        corpora=[{**source.open().manifest, "name": label} for label, source in plan.sources.items()],
+        corpora=[_manifest(label, source.open()) for label, source in plan.sources.items()],
         overlaps=plan.overlaps,
         skipped=plan.skipped,
         environment={"machine": f"{platform.machine()}, {os.cpu_count()} cores", "torch": torch.__version__,
                      "threads": plan.study.training.threads, **session},
         notes=_notes(plan.study),
     )  # fmt: skip
-    made_from = digest([command, report_input.fits, report_input.overlaps, report_input.skipped, report_input.environment, report_input.notes,
-                        report_input.study, [c["digest"] for c in report_input.corpora], frame.to_csv(), _source_digest()])  # fmt: skip
-    page, stamp = folder / "report" / "index.html", folder / "report" / "made-from.json"
-    if read_json(stamp) == made_from and page.exists():
-        return page
-    from ecgscale.reporting.render import render  # matplotlib: only where something is drawn
-
-    page = render(report_input, folder / "report")
-    write_json(stamp, made_from)
-    return page
+    return render(report_input, folder / "report")
 
 
-def _source_digest() -> str:
-    """What draws reports: a new version draws them anew."""
-    files = sorted(p for p in Path(reporting.__file__).parent.rglob("*") if p.is_file() and p.suffix != ".pyc")
-    return digest([p.read_text() for p in files])
+def _manifest(label: str, corpus: Corpus) -> dict[str, Any]:
+    return {**corpus.manifest, "name": label, "quarantine": corpus.quarantine.to_dict("records")}
 
 
 __all__ = ["Corpus", "Explained", "Lab", "Study", "fit", "ingest", "report", "run", "table"]

@@ -14,6 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+GROUP = 8  # records of similar length that pass a CPU together
+
+
 class Dropout(nn.Module):
     """Dropout with a fast CPU path: one byte an element, so p is rounded to 1/256 there (see `keep_mask`)."""
 
@@ -168,6 +171,27 @@ class SequenceEncoder(nn.Module):
             valid: [batch, token] bool.
             masked: [batch, token] bool; the input of these tokens is hidden.
         """
+        inputs = (values, lead, second, valid) if masked is None else (values, lead, second, valid, masked)
+        if self.published or values.device.type != "cpu" or len(values) <= GROUP:
+            return self._encode(*inputs)
+        return self._in_groups(*inputs)
+
+    def _in_groups(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode records of similar length together, each group trimmed to its longest: rows are independent, so only time changes."""
+        valid = inputs[3]
+        length = (valid * torch.arange(1, valid.shape[1] + 1)).amax(1)
+        order = length.argsort(descending=True)
+        done = []
+        for group in order.split(GROUP):
+            longest = max(int(length[group[0]]), 1)
+            done.append(self._encode(*(each[group, :longest] for each in inputs)))
+        back = order.argsort()
+        padded = [F.pad(tokens, (0, 0, 0, valid.shape[1] - tokens.shape[1])) for _, tokens in done]
+        return torch.cat([cls for cls, _ in done])[back], torch.cat(padded)[back]
+
+    def _encode(
+        self, values: Tensor, lead: Tensor, second: Tensor, valid: Tensor, masked: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         seen = valid if masked is None else valid & ~masked
         x = self.embed(values if self.published else values * seen[..., None])
         if masked is not None:

@@ -182,7 +182,7 @@ class _Expansion:
                     self.plan.skip(f"D = {D:,} on {self.source.label}", f"its training part has {len(self.train):,} records")
                     continue
                 for seed in self._seeds(size):
-                    recipe = self._recipe(lr, self._steps(D), self.study.training.batch)
+                    recipe = self._recipe(lr, self._steps(D), family.batch or self.study.training.batch)
                     used = codebook if "codes" in objective.needs else None
                     self._add("grid" if self.arm.fit else "baseline", spec, objective, D, seed, recipe, size, used)
 

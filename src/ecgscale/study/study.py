@@ -27,6 +27,7 @@ class Family(Spec):
     objective: ObjectiveField
     lr: NonNegativeFloat  # peak learning rate at the smallest size
     lr_exponent: float = 0.0  # lr · (N / smallest N)^exponent
+    batch: PositiveInt | None = None  # records per step; the study's when absent
 
     @property
     def name(self) -> str:

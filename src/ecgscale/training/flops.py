@@ -20,10 +20,10 @@ def per_record(objective: Objective, batches: list[Batch]) -> float:
 
     Sequences of beats are as long as a batch's longest, hence the mean over several batches. The objective is not changed.
     """
-    counted = copy.deepcopy(objective).train()
+    counted = copy.deepcopy(objective).cpu().train()  # one place to count, so that C is the same wherever the run is computed
     total = 0
     for batch in batches:
         with FlopCounterMode(display=False) as counter:
-            counted(batch, torch.Generator().manual_seed(0)).value.backward()
+            counted(batch.to("cpu"), torch.Generator().manual_seed(0)).value.backward()
         total += counter.get_total_flops()
     return total / sum(len(batch) for batch in batches)

@@ -62,8 +62,8 @@ def pretrain(
     loaders = _loaders(run, corpus, codes)
     backbone, objective = build(run)
     assert objective is not None
+    cost = flops.per_record(objective, [loaders["train"].step(run.seed, s, run.recipe.batch) for s in range(3)])
     objective.to(device)
-    cost = flops.per_record(objective, [loaders["train"].step(run.seed, s, run.recipe.batch).to(device) for s in range(3)])
     loop = _Loop(run, folder, objective, loaders, device)
     loop.resume()
     loop.train(progress)
