@@ -61,7 +61,7 @@ def _make_batch(
     patients: Sequence[int] | None = None,
     seed: int = 0,
 ) -> Any:
-    """Build a Batch: record i has beats[i % len(beats)] spikes at even distances in noise, and labels read off its signal.
+    """Build a Batch: record i has beats[i % len(beats)] even spikes in noise, and labels read off its signal.
 
     Args:
         records: Number of rows; of `signal` [batch, lead, time] where that is given.

@@ -70,7 +70,9 @@ def test_a_folder_without_permission_is_one_sentence(tmp_path: Path) -> None:
 
 def test_an_unwritable_lab_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(LabError, match=r"the lab .*file/lab cannot be written: Not a directory; choose another with --lab"):
+    with pytest.raises(
+        LabError, match=r"the lab .*file/lab cannot be written: Not a directory; choose another with --lab"
+    ):
         Lab(tmp_path / "file" / "lab")
 
 

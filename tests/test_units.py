@@ -3,7 +3,9 @@ import pytest
 from ecgscale.units import LEADS, MILLIVOLTS, lead_name, unit_name
 
 
-@pytest.mark.parametrize(("raw", "lead"), [("avr", "aVR"), ("AVL", "aVL"), ("i", "I"), ("Lead II", "II"), (" v6 ", "V6")])
+@pytest.mark.parametrize(
+    ("raw", "lead"), [("avr", "aVR"), ("AVL", "aVL"), ("i", "I"), ("Lead II", "II"), (" v6 ", "V6")]
+)
 def test_leads_have_one_spelling(raw: str, lead: str) -> None:
     assert lead_name(raw) == lead
     assert lead_name(lead) in LEADS

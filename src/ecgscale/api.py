@@ -40,9 +40,14 @@ Bindings = Mapping[str, Path]
 
 
 def run(
-    study: str | Path | Study, lab: Lab | Path | str = "lab", data: Bindings | None = None, changes: Mapping[str, Any] | None = None,
-    workers: int | None = None, device: str = "auto", command: str | None = None,
-) -> pd.DataFrame:  # fmt: skip
+    study: str | Path | Study,
+    lab: Lab | Path | str = "lab",
+    data: Bindings | None = None,
+    changes: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    command: str | None = None,
+) -> pd.DataFrame:
     """Do all of a study: ingest, train, evaluate, fit and report.
 
     Args:
@@ -79,7 +84,10 @@ def run(
     if outcome.trained or not (lab.study(study.name) / "session.json").exists():
         write_json(lab.study(study.name) / "session.json", {"seconds": seconds, "workers": workers, "device": device})
     page = _report(plan, lab, frame, fits, command or f"ecgscale run {study.name}")
-    console.print(f"trained {outcome.trained} runs, measured {outcome.measured} evaluations, {len(failures)} failed, {seconds:.0f} s")
+    console.print(
+        f"trained {outcome.trained} runs, measured {outcome.measured} evaluations, "
+        f"{len(failures)} failed, {seconds:.0f} s"
+    )
     for uid, reason in failures.items():
         console.print(f"failed {uid}: {reason}", style="red", markup=False, soft_wrap=True)
     console.print(f"report: {page}")
@@ -93,7 +101,10 @@ def table(study: str | Path | Study, lab: Lab | Path | str = "lab", data: Bindin
 
 
 def fit(
-    study: str | Path | Study, lab: Lab | Path | str = "lab", data: Bindings | None = None, changes: Mapping[str, Any] | None = None
+    study: str | Path | Study,
+    lab: Lab | Path | str = "lab",
+    data: Bindings | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Fit the laws of a study to what the lab holds; returns the dumps of the fits."""
     plan, where = _plan(study, lab, data, changes)
@@ -103,9 +114,12 @@ def fit(
 
 
 def report(
-    study: str | Path | Study, lab: Lab | Path | str = "lab", data: Bindings | None = None, changes: Mapping[str, Any] | None = None,
+    study: str | Path | Study,
+    lab: Lab | Path | str = "lab",
+    data: Bindings | None = None,
+    changes: Mapping[str, Any] | None = None,
     command: str | None = None,
-) -> Path:  # fmt: skip
+) -> Path:
     """Write the report of a study from what the lab holds; returns the page."""
     plan, where = _plan(study, lab, data, changes)
     frame = build_table(plan, where, _failures(plan, where))
@@ -121,24 +135,35 @@ def show_plan(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any])
     out.print(f"[bold]{plan.study.name}[/]: {plan.study.title}")
     for label, source in plan.sources.items():
         corpus = source.open()
-        out.print(f"  {label}: {len(corpus.index):,} records, {corpus.index['patient'].nunique():,} patients, unit {corpus.unit}, "
-                  f"from {source.root or 'the simulator'}", markup=False)  # fmt: skip
-    grid = Table("family", "arm", "N asked", "N", "D", "seeds", "steps", "batch", "lr", "FLOP per run", "core-s per run")
+        out.print(f"  {label}: {len(corpus.index):,} records, {corpus.index['patient'].nunique():,} patients, "
+                  f"unit {corpus.unit}, from {source.root or 'the simulator'}", markup=False)  # fmt: skip
+    grid = Table(
+        "family", "arm", "N asked", "N", "D", "seeds", "steps", "batch", "lr", "FLOP per run", "core-s per run"
+    )
     cells: dict[tuple[Any, ...], list[str]] = {}
     for key, planned in plan.runs.items():
         run, name = planned.run, planned.run.objective.part_name() if planned.run.objective else "random weights"
-        cell = (f"{run.backbone.part_name()} {name}", planned.arm, planned.target, run.D, run.recipe.steps, run.recipe.batch, run.recipe.lr)
+        cell = (
+            f"{run.backbone.part_name()} {name}",
+            planned.arm,
+            planned.target,
+            run.D,
+            run.recipe.steps,
+            run.recipe.batch,
+            run.recipe.lr,
+        )
         cells.setdefault(cell, []).append(key)
     for (family, arm, target, D, steps, batch, lr), keys in cells.items():
         one = prices[keys[0]]
-        grid.add_row(family, arm, f"{target:,}", f"{one.N:,}", f"{D:,}", str(len(keys)), f"{steps:,}", str(batch), f"{lr:.2g}",
-                     f"{one.flop:.2e}", f"{one.seconds:.1f}")  # fmt: skip
+        grid.add_row(family, arm, f"{target:,}", f"{one.N:,}", f"{D:,}", str(len(keys)), f"{steps:,}", str(batch),
+                     f"{lr:.2g}", f"{one.flop:.2e}", f"{one.seconds:.1f}")  # fmt: skip
     out.print(grid)
     todo = {id(p) for p in execution.pending(plan, where)}
     left = sum(prices[key].seconds for key, p in plan.runs.items() if id(p) in todo)
     cores = os.cpu_count() or 1
-    out.print(f"{len(plan.runs)} runs, {len(todo)} to do; {sum(p.flop for p in prices.values()):.2e} FLOP of training; about "
-              f"{left / cores / 60:.1f} minutes on {cores} cores; {sum(p.bytes for p in prices.values()) / 1e6:.0f} MB kept")  # fmt: skip
+    out.print(f"{len(plan.runs)} runs, {len(todo)} to do; {sum(p.flop for p in prices.values()):.2e} FLOP of training; "
+              f"about {left / cores / 60:.1f} minutes on {cores} cores; "
+              f"{sum(p.bytes for p in prices.values()) / 1e6:.0f} MB kept")  # fmt: skip
     for entry in plan.skipped:
         out.print(f"left out: {entry['what']}: {entry['reason']}", markup=False)
     for note in _notes(plan.study):
@@ -152,7 +177,10 @@ def show_status(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any
     waiting = execution.pending(plan, where)
     failed = [p for p in waiting if p.run.uid in failures]
     out = Console(highlight=False)
-    out.print(f"{plan.study.name}: {len(plan.runs) - len(waiting)} done, {len(waiting) - len(failed)} waiting, {len(failed)} failed")
+    out.print(
+        f"{plan.study.name}: {len(plan.runs) - len(waiting)} done, "
+        f"{len(waiting) - len(failed)} waiting, {len(failed)} failed"
+    )
     measured = sum(load_evaluation(where, HANDCRAFTED, e.spec) is not None for e in plan.handcrafted)
     out.print(f"hand-crafted baseline: {measured} of {len(plan.handcrafted)} evaluations")
     for planned in failed:
@@ -170,8 +198,9 @@ def show_fits(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any],
     grid = Table("law", "family", "on", "status", "verdict", "parameters [95 % interval]")
     for d in dumps:
         values = "  ".join(f"{k} {v:.4g}{_interval(d['intervals'].get(k))}" for k, v in d["params"].items())
-        grid.add_row(d.get("law_name", d["law"]["name"]), d.get("family", ""), f"{d.get('eval_corpus', '')} {d.get('task', '')}",
-                     d["status"], d.get("verdict", ""), values)  # fmt: skip
+        grid.add_row(d.get("law_name", d["law"]["name"]), d.get("family", ""),
+                     f"{d.get('eval_corpus', '')} {d.get('task', '')}", d["status"], d.get("verdict", ""),
+                     values)  # fmt: skip
     out.print(grid)
 
 
@@ -186,8 +215,9 @@ def show_ingest(dataset: str, root: Path, out: Path, rate: float, describe: Path
         table.pop("dataset", None)
     corpus = ingest(dataset, root, out, rate, **table)
     manifest = corpus.manifest
-    print(f"{corpus.path}: {len(corpus.index):,} records of {corpus.index['patient'].nunique():,} patients, {corpus.unit}, "
-          f"{corpus.rate_hz:g} Hz, {manifest['quarantined']} quarantined, digest {corpus.digest}")  # fmt: skip
+    print(f"{corpus.path}: {len(corpus.index):,} records of {corpus.index['patient'].nunique():,} patients, "
+          f"{corpus.unit}, {corpus.rate_hz:g} Hz, {manifest['quarantined']} quarantined, "
+          f"digest {corpus.digest}")  # fmt: skip
 
 
 def ingest(dataset: str, root: Path | str, out: Path | str, rate: float = 100.0, **fields: Any) -> Corpus:
@@ -262,7 +292,9 @@ def _pool(workers: int, threads: int) -> Iterator[Any]:
 def _write_study(plan: Plan, lab: Lab, failures: dict[str, str]) -> None:
     folder = lab.study(plan.study.name)
     write_json(folder / "study.json", plan.study.dump())
-    write_json(folder / "runs.json", {key: {"uid": p.run.uid, "role": p.role, "arm": p.arm} for key, p in plan.runs.items()})
+    write_json(
+        folder / "runs.json", {key: {"uid": p.run.uid, "role": p.role, "arm": p.arm} for key, p in plan.runs.items()}
+    )
     write_json(folder / "failures.json", failures)
 
 
@@ -272,7 +304,11 @@ def _failures(plan: Plan, lab: Lab) -> dict[str, str]:
 
 
 def _notes(study: Study) -> list[str]:
-    rates = "learning rates: packaged with ecgscale, tuned before on other ECGs" if study.rates == "packaged" else "learning rates: given in the study"
+    rates = (
+        "learning rates: packaged with ecgscale, tuned before on other ECGs"
+        if study.rates == "packaged"
+        else "learning rates: given in the study"
+    )
     return [*study.notes, rates]
 
 

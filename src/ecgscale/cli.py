@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False
+)
 
 StudyArg = Annotated[str, typer.Argument(help="A study file (.toml) or the name of a packaged study.")]
 LabOpt = Annotated[Path, typer.Option("--lab", help="Directory of results.")]
-DataOpt = Annotated[Optional[list[str]], typer.Option("--data", metavar="NAME=PATH", help="Bind a data set; repeatable.")]
-SetOpt = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Override a key; enters the hash.")]
-WorkersOpt = Annotated[Optional[int], typer.Option("--workers", min=1, help="Processes; default one per CPU core.")]
+DataOpt = Annotated[list[str] | None, typer.Option("--data", metavar="NAME=PATH", help="Bind a data set; repeatable.")]
+SetOpt = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key; enters the hash.")
+]
+WorkersOpt = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default one per CPU core.")]
 DeviceOpt = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
 def run(
-    study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None, workers: WorkersOpt = None,
-    device: DeviceOpt = "auto",
+    study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None,
+    workers: WorkersOpt = None, device: DeviceOpt = "auto",
 ) -> None:  # fmt: skip
     """Do all of a study: ingest, train, evaluate, fit, report. Skips what is done, resumes what broke."""
     from ecgscale import api
@@ -48,7 +52,7 @@ def status(study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, cha
 
 @app.command()
 def fit(
-    study: Annotated[str, typer.Argument(help="A study, or a table of runs (.csv, .parquet) with columns N, D and loss.")],
+    study: Annotated[str, typer.Argument(help="A study, or a table of runs (.csv, .parquet): N, D, loss.")],
     lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None, as_json: JsonOpt = False,
 ) -> None:  # fmt: skip
     """Fit the scaling laws of a study's table, or of any table of runs."""
@@ -71,7 +75,9 @@ def ingest(
     root: Annotated[Path, typer.Argument(help="Its folder or file.")],
     out: Annotated[Path, typer.Option("--out", help="Where the corpus goes.")],
     rate: Annotated[float, typer.Option("--rate", help="Sampling rate of the corpus, Hz.")] = 100.0,
-    describe: Annotated[Optional[Path], typer.Option("--describe", help="Descriptor of an `arrays` data set (.toml).")] = None,
+    describe: Annotated[
+        Path | None, typer.Option("--describe", help="Descriptor of an `arrays` data set (.toml).")
+    ] = None,
 ) -> None:
     """Turn a data set into a corpus: one rate, one unit, leads by name, checked, with its quarantine."""
     from ecgscale import api
@@ -80,7 +86,9 @@ def ingest(
 
 
 @app.command("list")
-def list_(kind: Annotated[Optional[str], typer.Argument(help="datasets, backbones, objectives, tasks, laws or studies.")] = None) -> None:
+def list_(
+    kind: Annotated[str | None, typer.Argument(help="datasets, backbones, objectives, tasks, laws or studies.")] = None,
+) -> None:
     """List the parts that ship with ecgscale."""
     from ecgscale import api
 

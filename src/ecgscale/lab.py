@@ -1,9 +1,9 @@
 """The results directory: at most one result per spec, written last, found again by re-hashing what is stored.
 
-    lab/corpora/<uid>/     a corpus (see data.corpus)
-    lab/runs/<uid>/        spec.json first, result.json last; between them a run is unfinished and may be resumed
-    lab/features/          frozen features, one file per checkpoint and corpus
-    lab/studies/<name>/    what a study left: its runs, one table, fits, report
+lab/corpora/<uid>/     a corpus (see data.corpus)
+lab/runs/<uid>/        spec.json first, result.json last; between them a run is unfinished and may be resumed
+lab/features/          frozen features, one file per checkpoint and corpus
+lab/studies/<name>/    what a study left: its runs, one table, fits, report
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class Lab:
             for name in ("corpora", "runs", "features", "studies"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise LabError(f"the lab {self.root} cannot be written: {error.strerror}; choose another with --lab") from None
+            raise LabError(
+                f"the lab {self.root} cannot be written: {error.strerror}; choose another with --lab"
+            ) from None
         if not all(os.access(self.root / name, os.W_OK) for name in ("corpora", "runs", "features", "studies")):
             raise LabError(f"the lab {self.root} cannot be written: permission denied; choose another with --lab")
 
@@ -63,7 +65,7 @@ class Lab:
         return self.root / "features" / ("-".join(key) + ".npy")
 
     def begin(self, uid: str, spec: dict[str, Any]) -> Path:
-        """Make a run's folder and write its spec; a stored spec that does not hash to `uid` is replaced with its folder.
+        """Make a run's folder and write its spec; where the stored spec does not hash to `uid`, replace the folder.
 
         Raises:
             LabError: the folder cannot be written.
@@ -83,10 +85,11 @@ class Lab:
         write_json(self.run(uid) / "result.json", result)
 
     def result(self, uid: str) -> dict[str, Any] | None:
-        """Return a finished run's result; None where it is not done, torn, or its stored spec hashes to something else."""
+        """Return a finished run's result; None where it is not done or torn, or its stored spec has another hash."""
         if not self._honest(uid):
             return None
-        return read_json(self.run(uid) / "result.json")
+        result: dict[str, Any] | None = read_json(self.run(uid) / "result.json")
+        return result
 
     def _honest(self, uid: str) -> bool:
         spec = read_json(self.run(uid) / "spec.json")

@@ -28,7 +28,9 @@ class Loader:
         ValueError: the corpus lacks a label.
     """
 
-    def __init__(self, corpus: Corpus, rows: Rows, labels: tuple[str, ...] = (), codes: np.ndarray | None = None) -> None:
+    def __init__(
+        self, corpus: Corpus, rows: Rows, labels: tuple[str, ...] = (), codes: np.ndarray | None = None
+    ) -> None:
         self.corpus, self.rows, self.codes = corpus, np.asarray(rows, np.int64), codes
         missing = [name for name in labels if f"label.{name}" not in corpus.index]
         if missing:

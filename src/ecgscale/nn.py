@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 GROUP = 8  # records of similar length that pass a CPU together
 
 
@@ -177,7 +176,10 @@ class SequenceEncoder(nn.Module):
         return self._in_groups(*inputs)
 
     def _in_groups(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode records of similar length together, each group trimmed to its longest: rows are independent, so only time changes."""
+        """Encode records of similar length together, each group trimmed to its longest.
+
+        Rows are independent, so only the time changes.
+        """
         valid = inputs[3]
         length = (valid * torch.arange(1, valid.shape[1] + 1)).amax(1)
         order = length.argsort(descending=True)

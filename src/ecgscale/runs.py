@@ -1,6 +1,7 @@
 """One training, fully resolved (`RunSpec`), and what it left on disk.
 
-A RunSpec holds numbers, parts and digests of what it reads; no path, device, worker count or study name, so that equal runs are one run.
+A RunSpec holds numbers, parts and digests of what it reads; no path, device, worker count or study name, so that equal
+runs are one run.
 """
 
 from __future__ import annotations

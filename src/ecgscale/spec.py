@@ -1,7 +1,8 @@
 """Frozen, strict, hashed values, and the one rule by which a name in a study becomes a part.
 
-A `Spec` holds numbers and names only. Its `uid` is the hash of its full dump, defaults included, so two equal specs are one thing
-and a changed default is another. A `Plugin` is a Spec that lives alone in a module and is chosen by the module's name.
+A `Spec` holds numbers and names only. Its `uid` is the hash of its full dump, defaults included, so two equal specs are
+one thing and a changed default is another. A `Plugin` is a Spec that lives alone in a module and is chosen by the
+module's name.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ P = TypeVar("P", bound="Plugin")
 
 
 class Explained(Exception):
-    """An error whose message is one clear sentence for the person at the keyboard; the command line prints it without a traceback."""
+    """An error whose message is one clear sentence for the user; the command line prints it without a traceback."""
 
 
 class SpecError(Explained, ValueError):

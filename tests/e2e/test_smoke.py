@@ -58,7 +58,9 @@ def test_fits_are_files_of_one_schema(smoke_lab: Path) -> None:
     fits = [json.loads(p.read_text()) for p in (smoke_lab / "studies" / "smoke" / "fits").glob("*.json")]
     assert {f["law"]["name"] for f in fits} == {"power", "scaling", "transfer"}
     for f in fits:
-        assert {"params", "intervals", "status", "samples", "objective", "n", "holdout", "optimum", "warnings"} <= set(f)
+        assert {"params", "intervals", "status", "samples", "objective", "n", "holdout", "optimum", "warnings"} <= set(
+            f
+        )
         assert f["status"] in {"converged", "bound", "ill_conditioned", "engines_disagree", "too_few"}
         assert f["status"] != "converged" or f["n"] >= 8  # four points per family: no interval is honest here
 
@@ -85,7 +87,11 @@ def test_three_kills_lose_nothing_and_repeat_nothing(smoke_lab: Path, tmp_path: 
     draw = random.Random(os.environ.get("PYTEST_SEED", "1"))
     finished: dict[Path, int] = {}
     for _ in range(3):
-        process = subprocess.Popen([*COMMAND, "run", "smoke", "--lab", str(lab), "--workers", "2"], stderr=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            [*COMMAND, "run", "smoke", "--lab", str(lab), "--workers", "2"],
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         time.sleep(draw.uniform(4, 14))
         os.kill(process.pid, signal.SIGKILL)  # the main process only: its workers must end by themselves
         process.wait()

@@ -46,7 +46,9 @@ def spec(backbone: str, objective: dict, corpus: Corpus, steps: int = 8, **recip
     return RunSpec(
         role="grid", backbone={"name": backbone, "dial": dial}, objective=objective, leads=12, samples=corpus.samples,
         corpus=corpus.digest, split=SPLIT, D=64, seed=3,
-        recipe=Recipe(**{"steps": steps, "batch": 8, "lr": 1e-3, "warmup": 2, "validations": 2, "validation_records": 16, **recipe}),
+        recipe=Recipe(**{
+            "steps": steps, "batch": 8, "lr": 1e-3, "warmup": 2, "validations": 2, "validation_records": 16, **recipe,
+        }),
     )  # fmt: skip
 
 

@@ -17,7 +17,13 @@ Pool = Literal["mean", "cls", "flatten"]
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A sequence per record: `values` [batch, token, width]; `valid` [batch, token] bool; `cls` [batch, width] or None."""
+    """One sequence per record.
+
+    Attributes:
+        values: Tokens [batch, token, width].
+        valid: Which tokens are real [batch, token] bool.
+        cls: The summary token [batch, width], or None.
+    """
 
     values: Tensor
     valid: Tensor
@@ -56,7 +62,7 @@ class Backbone(nn.Module, ABC):
         """Return the token sequence; `masked` [batch, token] bool hides the input of those tokens where supported."""
 
     def encode(self, batch: Batch) -> Tensor:
-        """Return one vector per record [batch, width], pooled as `pool` says; a record without a valid token gives zeros."""
+        """Return one vector per record [batch, width], pooled as `pool` says; zeros without a valid token."""
         tokens = self.tokens(batch)
         if self.pool == "cls":
             assert tokens.cls is not None, "this backbone has no class token"

@@ -1,6 +1,7 @@
 """Where records come from: one module per source, each a `DatasetSpec`.
 
-The root folder of a source is never part of its spec: the same spec bound to another folder is told apart by the digest of what was read.
+The root folder of a source is never part of its spec: the same spec bound to another folder is told apart by the digest
+of what was read.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class DatasetSpec(Plugin):
         """Write a small sample in the source's own format below `root` and return the spec that reads it."""
 
     def facts(self) -> dict[str, Any]:
-        """Return what is known of the source before reading it and belongs in the manifest, e.g. a simulator's floors."""
+        """Return what is known before reading and belongs in the manifest, e.g. a simulator's floors."""
         return {}
 
     def stamp(self, root: Path | None) -> str:

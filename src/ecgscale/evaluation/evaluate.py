@@ -1,4 +1,7 @@
-"""One task on one corpus: from frozen features to rows of the table, with the held-out loss of every record kept for paired comparisons."""
+"""One task on one corpus: from frozen features to rows of the table.
+
+The held-out loss of every record is kept for paired comparisons.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,12 @@ class EvalSpec(Spec):
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """`rows`: the table's columns metric, unit, value, lo, hi, n, n_pos, part; `losses`: [record] nats of each tested record."""
+    """What one evaluation measured.
+
+    Attributes:
+        rows: The table's columns metric, unit, value, lo, hi, n, n_pos, part.
+        losses: Loss of each tested record [record], nats.
+    """
 
     rows: list[dict[str, Any]]
     losses: np.ndarray
@@ -114,7 +122,8 @@ def _cross_validate(
     rows = np.arange(len(targets))
     x = encode(rows)
     patients = corpus.index["patient"].factorize()[0]
-    folds = crossval(corpus.index, targets, FOLDS, REPEATS, spec.order)
+    labels = corpus.index.filter(regex=r"^label\.")  # all of them, so that the folds of a corpus serve all of its tasks
+    folds = crossval(corpus.index, labels, FOLDS, REPEATS, spec.order)
     result = probes.cross_validated_probe(x, targets, patients, folds)
     repeats = len(result.probabilities)
     return np.tile(rows, repeats), np.tile(targets, (repeats, 1)), np.concatenate(result.probabilities)

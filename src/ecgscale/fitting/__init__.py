@@ -57,16 +57,16 @@ def fit(
     x = {name: frame[name].to_numpy(np.float64) for name in law.inputs}
     problem = Problem(law, x, frame[output].to_numpy(np.float64), objective, _checked_floor(law, floor, frame[output]))
     optimum = optimise(problem)
-    check = fit_direct(problem)
     value = float(problem.value(optimum.z, problem.y / problem.scale))
     few = too_few(problem)
+    check = fit_direct(problem).value if few is None else float("nan")  # nothing is concluded from too few points
     samples: dict[str, Array] = {}
     levels: tuple[str, ...] = ()
     if few is None and bootstraps:
         samples, levels = bootstrap(problem, optimum, frame, bootstraps, seed, unit)
-    status, why = _status(problem, optimum, samples, few, disagree(value, check.value))
+    status, why = _status(problem, optimum, samples, few, disagree(value, check))
     verdict, reason, verdicts = judge(problem, optimum, samples, status, generator(seed, "trend"))
-    direct = check.value if problem.log else check.value * problem.scale**2
+    direct = check if problem.log else check * problem.scale**2
     return LawFit(
         law=law,
         params={name: float(v) for name, v in problem.unpack(optimum.z).items()},
@@ -75,7 +75,7 @@ def fit(
         samples=samples,
         objective=objective,
         n=len(frame),
-        holdout=hold_out_largest(problem),
+        holdout=hold_out_largest(problem, optimum) if few is None else {},
         optimum={
             "value": optimum.value,
             "gradient": optimum.gradient,

@@ -116,8 +116,12 @@ def _without_others(problem: Problem, optimum: Optimum, name: str) -> Array:
     return np.asarray(problem.y - problem.law.predict(problem.x, params) + problem.law.predict(middle, params))
 
 
-def hold_out_largest(problem: Problem) -> dict[str, dict[str, float]]:
+def hold_out_largest(problem: Problem, optimum: Optimum) -> dict[str, dict[str, float]]:
     """Fit without the largest level of each input and predict it.
+
+    Args:
+        problem: The law and all points.
+        optimum: Its fit, one of the starts of the refits.
 
     Returns:
         {input: {"level", "n", "error": mean |predicted / measured - 1|, "bias": mean of the signed error}}; an input
@@ -129,7 +133,8 @@ def hold_out_largest(problem: Problem) -> dict[str, dict[str, float]]:
         if (~largest).sum() <= len(problem.names) or len(np.unique(column[~largest])) < 2:
             continue
         rest = problem.without(~largest)
-        params = {k: float(v) for k, v in rest.unpack(optimise(rest, starts=16).z).items()}
+        refit = optimise(rest, starts=8, extra=rest.pack(problem.unpack(optimum.z))[None])
+        params = {k: float(v) for k, v in rest.unpack(refit.z).items()}
         far = problem.without(largest)
         off = problem.law.predict(far.x, params) / far.y - 1
         errors[name] = {

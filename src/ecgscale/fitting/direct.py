@@ -17,6 +17,7 @@ from ecgscale.fitting.problem import Problem
 from ecgscale.laws import Array
 
 OPTIONS = {"maxiter": 2000, "ftol": 1e-12, "gtol": 1e-9}
+ROUGH = {"maxiter": 60, "ftol": 1e-9, "gtol": 1e-9}  # of every start; the best one goes on with OPTIONS
 LOG_LIMITS = (-25.0, 10.0)  # of a scaled coefficient: exp(-25) stands for 0
 
 
@@ -34,8 +35,10 @@ def fit_direct(problem: Problem, starts: int = 4, near: Array | None = None, y: 
     `y` replaces the problem's scaled targets [point], for bootstraps.
     """
     target = problem.y / problem.scale if y is None else y
-    runs = [_run(problem, start, target) for start in ([near] if near is not None else _starts(problem, starts))]
-    return min(runs, key=lambda run: run.value)
+    if near is None:
+        rough = [_run(problem, start, target, ROUGH) for start in _starts(problem, starts)]
+        near = min(rough, key=lambda run: run.value).z
+    return _run(problem, near, target, OPTIONS)
 
 
 def disagree(ours: float, theirs: float, noise: float = 1e-12) -> bool:
@@ -53,7 +56,7 @@ def _starts(problem: Problem, count: int) -> list[Array]:
     return list(np.concatenate([share, chosen], axis=1))
 
 
-def _run(problem: Problem, start: Array, y: Array) -> Direct:
+def _run(problem: Problem, start: Array, y: Array, options: dict[str, float]) -> Direct:
     from scipy.optimize import minimize  # here, so that reading a fit does not wait for scipy
 
     m = len(problem.law.linear)
@@ -64,21 +67,21 @@ def _run(problem: Problem, start: Array, y: Array) -> Direct:
         low[problem.held] = high[problem.held] = np.log(max(lower[problem.held], 1e-300))
     first = np.clip(np.concatenate([np.log(np.maximum(start[:m], 1e-10)), start[m:]]), low, high)
     bounds = list(zip(low, high, strict=True))
-    found = minimize(_objective, first, (problem, y), jac=True, method="L-BFGS-B", bounds=bounds, options=OPTIONS)
+    found = minimize(_objective, first, (problem, y), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     z = np.concatenate([np.exp(found.x[:m]), found.x[m:]])
     return Direct(z, float(problem.value(z, y)))
 
 
 def _objective(packed: Array, problem: Problem, y: Array) -> tuple[float, Array]:
     m, delta = len(problem.law.linear), problem.delta
-    logs = packed[:m, None] + np.log(problem.terms(packed[m:]).value)
+    logs = packed[:m, None] + problem.log_terms(packed[m:])
     top = logs.max(axis=0)
     parts = np.exp(logs - top)
     share, log_fitted = parts / parts.sum(axis=0), top + np.log(parts.sum(axis=0))
     fitted = np.exp(log_fitted)
     residual = log_fitted - np.log(y) if problem.log else fitted - y
     inner = np.minimum(np.abs(residual), delta)
-    pull = np.clip(residual, -delta, delta) * (1.0 if problem.log else fitted)
+    pull = np.minimum(np.maximum(residual, -delta), delta) * (1.0 if problem.log else fitted)
     gradient = np.zeros(len(packed))
     gradient[:m] = share @ pull
     for (j, k), slope in problem.slopes(packed[m:][None]).items():

@@ -91,6 +91,25 @@ class Problem:
         slopes = self.law.log_slopes(self.x, **self._named(middle))
         return _nonzero(slopes) if slopes.ndim == 3 else None
 
+    def log_terms(self, theta: Array) -> Array:
+        """Return the logarithms of the scaled basis [term, point] for one set of exponents [exponent]."""
+        slopes = self._fixed_slopes
+        if slopes is None:
+            return np.log(self.terms(theta).value)
+        logs = self._log_offset.copy()
+        for (j, k), slope in slopes.items():
+            logs[j] += theta[k] * slope
+        return logs
+
+    @cached_property
+    def _log_offset(self) -> Array:
+        """The part of the log terms that no exponent moves [term, point], of a law with fixed slopes."""
+        middle = np.array([np.sqrt(np.prod(self.law.bounds[name])) for name in self.law.nonlinear])
+        logs = np.log(self.terms(middle).value)
+        for (j, k), slope in self.slopes(middle[None]).items():
+            logs[j] -= middle[k] * slope
+        return logs
+
     def fitted(self, z: Array) -> Array:
         """Return the scaled values [..., point] at packed parameters [..., parameter]."""
         m = len(self.law.linear)
@@ -110,6 +129,13 @@ class Problem:
         raw = z.copy()
         raw[..., :m] = z[..., :m] * self.scale / self.terms(z[..., m:]).mean
         return {name: raw[..., i] for i, name in enumerate(self.names)}
+
+    def pack(self, params: dict[str, Array]) -> Array:
+        """Return packed parameters [..., parameter] for parameters in raw units, each [...]."""
+        z = np.stack([np.asarray(params[name], np.float64) for name in self.names], axis=-1)
+        m = len(self.law.linear)
+        z[..., :m] *= self.terms(z[..., m:]).mean / self.scale
+        return z
 
     def without(self, keep: np.ndarray) -> Problem:
         """Return the same problem on the points where `keep` is true."""

@@ -32,9 +32,10 @@ class LawFit:
         objective: "huber_log", "ls_log" or "ls".
         n: Points fitted.
         floor: The constant term if it was held, else None.
-        optimum: value, gradient, spread (start to start), starts, condition, direct (the cross-check's value).
+        optimum: value, gradient, spread (start to start), starts, condition, direct (the cross-check's value; NaN
+            where `status` is "too_few").
         holdout: {input: {"level", "n", "error", "bias"}}: fitted without the largest level, mean absolute and mean
-            relative error there.
+            relative error there; empty where `status` is "too_few".
         ranges: {input: (smallest, largest)} of the points.
         levels: What the bootstrap resampled: "seed", "run", "patient".
         warnings: Sentences.
@@ -111,7 +112,7 @@ class LawFit:
             params=dict(table["params"]),
             intervals={name: (ends[0], ends[1]) for name, ends in table["intervals"].items()},
             samples={name: np.asarray(values, dtype=np.float64) for name, values in table["samples"].items()},
-            optimum={name: float("inf") if value is None else value for name, value in table["optimum"].items()},
+            optimum={name: _missing(name) if value is None else value for name, value in table["optimum"].items()},
             ranges={name: (ends[0], ends[1]) for name, ends in table["ranges"].items()},
             levels=tuple(table["levels"]),
             warnings=tuple(table["warnings"]),
@@ -123,6 +124,10 @@ class LawFit:
 
     def _inputs(self, x: pd.DataFrame | dict[str, Any]) -> dict[str, Array]:
         return {name: np.asarray(x[name], dtype=np.float64).reshape(-1) for name in self.law.inputs}
+
+
+def _missing(name: str) -> float:
+    return float("nan" if name == "direct" else "inf")
 
 
 def _finite(value: float) -> float | None:

@@ -19,7 +19,12 @@ from ecgscale.spec import Plugin
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """`value`: the scalar to minimise; `parts`: detached scalars worth logging (health, terms), never synchronised per step."""
+    """A batch's loss.
+
+    Attributes:
+        value: The scalar to minimise.
+        parts: Detached scalars worth logging (health, terms), never synchronised per step.
+    """
 
     value: Tensor
     parts: dict[str, Tensor] = field(default_factory=dict)

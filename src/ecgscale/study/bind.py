@@ -1,6 +1,7 @@
 """From names in a study to corpora in the lab.
 
-Roots of data sets come from the command line or the user's configuration, never from a study; what was read enters every run by digest.
+Roots of data sets come from the command line or the user's configuration, never from a study; what was read
+enters every run by digest.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def user_bindings() -> dict[str, Path]:
     if not path.exists():
         return {}
     try:
-        return {name: Path(value).expanduser() for name, value in tomllib.loads(path.read_text()).get("data", {}).items()}
+        return {
+            name: Path(value).expanduser() for name, value in tomllib.loads(path.read_text()).get("data", {}).items()
+        }
     except tomllib.TOMLDecodeError as error:
         raise StudyError(f"{path} is not TOML: {error}") from None
 
@@ -67,10 +70,14 @@ class Binder:
     def __init__(self, study: Study, lab: Lab, bindings: Mapping[str, Path]) -> None:
         self.study, self.lab = study, lab
         known = {*study.pretrain, *(e.data for e in study.evaluate), *study.data}
-        known |= {n for a in study.arm if a.pretrain for n in ((a.pretrain,) if isinstance(a.pretrain, str) else a.pretrain)}
+        known |= {
+            n for a in study.arm if a.pretrain for n in ((a.pretrain,) if isinstance(a.pretrain, str) else a.pretrain)
+        }
         for name, path in bindings.items():
             if name not in known:
-                raise StudyError(f"--data {name}: the study {study.name} has no data of that name; it has {', '.join(sorted(known))}")
+                raise StudyError(
+                    f"--data {name}: the study {study.name} has no data of that name; it has {', '.join(sorted(known))}"
+                )
             if not path.exists():
                 raise StudyError(f"--data {name}={path}: there is no such folder or file")
         self.bindings = {**user_bindings(), **bindings}
@@ -88,12 +95,19 @@ class Binder:
         if not self.has(name):
             if self.study.optional(name):
                 return None
-            raise StudyError(f"data `{name}` is not bound: add --data {name}=PATH, or [data] {name} = PATH to the user configuration")
+            raise StudyError(
+                f"data `{name}` is not bound: add --data {name}=PATH, or [data] {name} = PATH to the user configuration"
+            )
         form = arm.form or self.study.form
         label = name if form == self.study.form else f"{name}.{arm.name}"
         dataset = self.study.dataset(name)
         root = self.bindings.get(name) if dataset.needs_root else None
-        stamp = {"dataset": dataset.dump(), "form": form.dump(), "stamp": dataset.stamp(root), "revisions": [signal.REVISION, beats.REVISION]}
+        stamp = {
+            "dataset": dataset.dump(),
+            "form": form.dump(),
+            "stamp": dataset.stamp(root),
+            "revisions": [signal.REVISION, beats.REVISION],
+        }
         return Source(name, label, form, root, self.lab.corpus(digest(stamp)), self.study)
 
     def pretrain(self, arm: Arm) -> Source:
@@ -102,7 +116,13 @@ class Binder:
         Raises:
             StudyError: none is.
         """
-        names = self.study.pretrain if arm.pretrain is None else (arm.pretrain,) if isinstance(arm.pretrain, str) else arm.pretrain
+        names = (
+            self.study.pretrain
+            if arm.pretrain is None
+            else (arm.pretrain,)
+            if isinstance(arm.pretrain, str)
+            else arm.pretrain
+        )
         for name in names:
             if self.has(name):
                 source = self.source(name, arm)

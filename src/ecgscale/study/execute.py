@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from ecgscale.lab import Lab
 from ecgscale.study import work
 from ecgscale.study.bind import Binder, Source
-from ecgscale.study.expand import Plan, PlannedEval, PlannedRun
+from ecgscale.study.expand import HANDCRAFTED, Plan, PlannedEval, PlannedRun
 from ecgscale.study.study import Study
 
 PR_SET_PDEATHSIG = 1
@@ -108,7 +108,7 @@ def _done(lab: Lab, planned: PlannedRun) -> bool:
 
 
 def weight(planned: PlannedRun) -> float:
-    """Return a run's expected share of the work: records drawn, times a cost that grows with size; evaluation included."""
+    """Return a run's expected share of the work: records drawn, times a cost growing with size, and evaluation."""
     drawn = planned.run.recipe.steps * planned.run.recipe.batch + 1500
     return float(drawn) * (1 + planned.target / 50_000)
 
@@ -134,7 +134,7 @@ def execute(
     waiting = pending(plan, lab)
     by_corpus: dict[Path, list[PlannedEval]] = {}
     for e in plan.handcrafted:
-        if work.load_evaluation(lab, work.HANDCRAFTED, e.spec) is None:
+        if work.load_evaluation(lab, HANDCRAFTED, e.spec) is None:
             by_corpus.setdefault(e.source.path, []).append(e)
     running: dict[Future[Outcome], PlannedRun | None] = {}
     failures: dict[str, str] = {}
@@ -158,7 +158,7 @@ def execute(
                 trained, measured = trained + outcome.trained, measured + outcome.measured
                 if planned_or_none is None:
                     if outcome.reason:
-                        failures[work.HANDCRAFTED] = outcome.reason
+                        failures[HANDCRAFTED] = outcome.reason
                     continue
                 if outcome.held:
                     waiting.append(planned_or_none)
@@ -170,7 +170,9 @@ def execute(
                 progress.advance(bar, weight(planned_or_none))
                 task = progress.tasks[0]
                 left = (time.monotonic() - started) * (task.total / max(task.completed, 1e-9) - 1)  # type: ignore[operator]
-                progress.update(bar, jobs=f"{done}/{done + len(waiting) + len(running)}", left=f"{left / 60:.1f} min left")
+                progress.update(
+                    bar, jobs=f"{done}/{done + len(waiting) + len(running)}", left=f"{left / 60:.1f} min left"
+                )
                 if seen is not None:
                     seen(done, done + len(waiting) + len(running))
     return Outcome(trained, measured), failures
@@ -180,7 +182,9 @@ def _outcome(future: Future[Outcome]) -> Outcome:
     try:
         return future.result()
     except BrokenProcessPool:
-        raise RuntimeError("a worker process was killed (out of memory?); what is finished is kept: run the same command again") from None
+        raise RuntimeError(
+            "a worker process was killed (out of memory?); what is finished is kept: run the same command again"
+        ) from None
 
 
 def _ready(waiting: Iterable[PlannedRun], plan: Plan, lab: Lab, failures: dict[str, str]) -> list[PlannedRun]:
@@ -203,5 +207,3 @@ def _progress(console: Console) -> Progress:
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[jobs]}"), TimeElapsedColumn(),
         TextColumn("{task.fields[left]}"), console=console, transient=not console.is_terminal,
     )  # fmt: skip
-
-

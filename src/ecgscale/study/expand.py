@@ -1,4 +1,4 @@
-"""Rules become numbers: a study and its corpora give the runs, baselines and evaluations to do, and what is left out and why."""
+"""Rules become numbers: a study and its corpora give the runs and evaluations to do, and what is left out and why."""
 
 from __future__ import annotations
 
@@ -64,14 +64,16 @@ def expand(study: Study, binder: Binder) -> Plan:
     """Return the plan of a study; corpora that are missing are ingested on the way.
 
     Raises:
-        StudyError: data are not bound, a corpus cannot take the study's form, D exceeds the training part, or training patients would
-            be tested.
+        StudyError: data are not bound, a corpus cannot take the study's form, D exceeds the training part, or training
+            patients would be tested.
     """
     plan = Plan(study)
     for arm in study.arm:
         _Expansion(plan, binder, arm).run()
     if not plan.runs:
-        raise StudyError(f"{study.name}: nothing to run; {'; '.join(s['reason'] for s in plan.skipped) or 'no family matches'}")
+        raise StudyError(
+            f"{study.name}: nothing to run; {'; '.join(s['reason'] for s in plan.skipped) or 'no family matches'}"
+        )
     return plan
 
 
@@ -139,8 +141,9 @@ class _Expansion:
             shared = sorted(trained & tested)
             if shared:
                 raise StudyError(
-                    f"{self.study.name}: {len(shared)} patients of the test part of {evaluation.title} on {evaluation.source.label} are "
-                    f"pre-training patients of {self.source.label} ({', '.join(shared[:5])}); choose another split or corpus"
+                    f"{self.study.name}: {len(shared)} patients of the test part of {evaluation.title} on "
+                    f"{evaluation.source.label} are pre-training patients of {self.source.label} "
+                    f"({', '.join(shared[:5])}); choose another split or corpus"
                 )
             known = len(set(self.corpus.index["patient"]) & set(corpus.index["patient"]))
             self.plan.overlaps.append(
@@ -172,14 +175,16 @@ class _Expansion:
             objective = objective.model_copy(update={"codebook": codebook})
         for size in self.arm.sizes:
             try:
-                spec, achieved = solve(family.backbone, size, len(self.corpus.leads), self.corpus.samples)
+                spec, _ = solve(family.backbone, size, len(self.corpus.leads), self.corpus.samples)
             except SizeError as error:
                 self.plan.skip(f"{family.name} at {size:,} parameters", str(error))
                 continue
             lr = family.lr * (size / min(self.arm.sizes)) ** family.lr_exponent
             for D in self.arm.records:
                 if len(self.train) < D:
-                    self.plan.skip(f"D = {D:,} on {self.source.label}", f"its training part has {len(self.train):,} records")
+                    self.plan.skip(
+                        f"D = {D:,} on {self.source.label}", f"its training part has {len(self.train):,} records"
+                    )
                     continue
                 for seed in self._seeds(size):
                     recipe = self._recipe(lr, self._steps(D), family.batch or self.study.training.batch)
@@ -218,8 +223,8 @@ class _Expansion:
     def _recipe(self, lr: float, steps: int, batch: int) -> Recipe:
         rule = self.study.training
         return Recipe(
-            steps=steps, batch=batch, lr=lr, warmup=round(rule.warmup * steps), weight_decay=rule.weight_decay, clip=rule.clip,
-            validations=min(rule.validations, steps), validation_records=rule.validation_records,
+            steps=steps, batch=batch, lr=lr, warmup=round(rule.warmup * steps), weight_decay=rule.weight_decay,
+            clip=rule.clip, validations=min(rule.validations, steps), validation_records=rule.validation_records,
             test_records=rule.test_records,
         )  # fmt: skip
 

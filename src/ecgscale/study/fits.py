@@ -29,12 +29,16 @@ class Wanted:
     def file(self) -> str:
         """`<law>.<backbone>-<objective>.<eval>.<task>.<protocol>.json`; the law's axis is part of its name."""
         m = self.meta
-        return ".".join([m["law_name"], f"{m['backbone']}-{m['objective']}", m["eval_corpus"], m["task"], m["protocol"], "json"])
+        return ".".join(
+            [m["law_name"], f"{m['backbone']}-{m['objective']}", m["eval_corpus"], m["task"], m["protocol"], "json"]
+        )
 
 
 def select(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows laws read: role `grid`, held-out test loss, of the checkpoint that enters the laws and of comparable objectives."""
-    rows = table[(table["role"] == "grid") & (table["metric"] == "loss") & (table["part"] == "test") & table["value"].notna()]
+    """Return the rows laws read: role `grid`, test loss, the checkpoint that enters the laws, comparable objectives."""
+    rows = table[
+        (table["role"] == "grid") & (table["metric"] == "loss") & (table["part"] == "test") & table["value"].notna()
+    ]
     keep = []
     for objective, group in rows.groupby("objective", sort=False):
         cls = part_class("objectives", str(objective))
@@ -49,13 +53,20 @@ def wanted(table: pd.DataFrame, floors: dict[str, dict[str, float]]) -> list[Wan
 
     Args:
         table: The study's table.
-        floors: corpus → task → known irreducible loss (simulated ECG), recorded beside the fitted floor, never used by it.
+        floors: corpus → task → known irreducible loss (simulated ECG), recorded beside the fitted floor, unused by it.
     """
     rows = select(table)
     fits: list[Wanted] = []
-    for keys, group in rows.groupby(["backbone", "objective", "pretrain", "eval_corpus", "task", "protocol"], sort=True):
-        meta = dict(zip(("backbone", "objective", "pretrain", "eval_corpus", "task", "protocol"), keys, strict=True))
-        meta |= {"split": str(group["split"].iloc[0]), "known_floor": floors.get(meta["eval_corpus"], {}).get(meta["task"])}
+    for keys, group in rows.groupby(
+        ["backbone", "objective", "pretrain", "eval_corpus", "task", "protocol"], sort=True
+    ):
+        meta: dict[str, Any] = dict(
+            zip(("backbone", "objective", "pretrain", "eval_corpus", "task", "protocol"), keys, strict=True)
+        )
+        meta |= {
+            "split": str(group["split"].iloc[0]),
+            "known_floor": floors.get(meta["eval_corpus"], {}).get(meta["task"]),
+        }
         fits.append(_want(part("laws", "scaling"), group, meta, "scaling"))
         for axis, other in (("N", "D"), ("D", "N")):
             edge = group[group[other] == group[other].max()]
@@ -82,15 +93,21 @@ def _transfers(family: pd.DataFrame) -> list[Wanted]:
         for keys, group in family[family["split"] == "ood"].groupby(["eval_corpus", "task", "protocol"], sort=True):
             frame = group.join(x, on="run").dropna(subset=["L_ID"])
             meta = {
-                "backbone": group["backbone"].iloc[0], "objective": group["objective"].iloc[0], "pretrain": group["pretrain"].iloc[0],
-                "split": "ood", "id_axis": axis, **dict(zip(("eval_corpus", "task", "protocol"), keys, strict=True)),
+                "backbone": group["backbone"].iloc[0], "objective": group["objective"].iloc[0],
+                "pretrain": group["pretrain"].iloc[0], "split": "ood", "id_axis": axis,
+                **dict(zip(("eval_corpus", "task", "protocol"), keys, strict=True)),
             }  # fmt: skip
             fits.append(_want(part("laws", "transfer"), frame, meta, f"transfer-{axis}"))
     return fits
 
 
 def fit_all(
-    table: pd.DataFrame, floors: dict[str, dict[str, float]], lab: Lab, study: str, resamples: int, executor: ProcessPoolExecutor | None
+    table: pd.DataFrame,
+    floors: dict[str, dict[str, float]],
+    lab: Lab,
+    study: str,
+    resamples: int,
+    executor: ProcessPoolExecutor | None,
 ) -> list[dict[str, Any]]:
     """Make every fit of a study that its rows do not already have; returns the dumps, in a fixed order.
 
@@ -106,7 +123,9 @@ def fit_all(
     folder.mkdir(exist_ok=True)
     todo, dumps = [], {}
     for want in wanted(table, floors):
-        source = digest([want.law.dump(), want.frame.to_json(orient="split", double_precision=15), want.meta, resamples])
+        source = digest(
+            [want.law.dump(), want.frame.to_json(orient="split", double_precision=15), want.meta, resamples]
+        )
         stored = read_json(folder / want.file)
         if stored and stored.get("source") == source:
             dumps[want.file] = stored
@@ -116,7 +135,12 @@ def fit_all(
     jobs = [(want.law, want.frame, resamples) for want, _ in todo]
     results = map(_fit, jobs) if executor is None else executor.map(_fit, jobs, chunksize=4)
     for (want, source), dump in zip(todo, results, strict=True):
-        dumps[want.file] = {**want.meta, **dump, "family": f"{want.meta['backbone']}-{want.meta['objective']}", "source": source}
+        dumps[want.file] = {
+            **want.meta,
+            **dump,
+            "family": f"{want.meta['backbone']}-{want.meta['objective']}",
+            "source": source,
+        }
         write_json(folder / want.file, dumps[want.file])
     for path in folder.glob("*.json"):
         if path.name not in dumps:

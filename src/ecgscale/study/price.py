@@ -11,7 +11,7 @@ import torch
 from ecgscale.lab import Lab
 from ecgscale.loader import Loader
 from ecgscale.runs import build
-from ecgscale.study.expand import Plan, PlannedRun
+from ecgscale.study.expand import Plan, PlannedEval, PlannedRun
 from ecgscale.study.work import opened
 from ecgscale.training import flops, optim
 from ecgscale.training.size import count
@@ -53,7 +53,7 @@ def price(plan: Plan, lab: Lab) -> dict[str, Price]:
     return prices
 
 
-def _distinct(planned: PlannedRun) -> list[object]:
+def _distinct(planned: PlannedRun) -> list[PlannedEval]:
     return list({e.source.path: e for e in planned.evaluations}.values())
 
 

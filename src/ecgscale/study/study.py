@@ -86,7 +86,9 @@ class Evaluation(Spec):
     split: Literal["id", "ood"] = "ood"
     shift: Literal["same", "shifted", "unseen"]
     protocol: Literal["linear"] = "linear"
-    fractions: tuple[float, float, float] | None = None  # of patients, where this corpus is parted otherwise than the study says
+    fractions: tuple[float, float, float] | None = (
+        None  # of patients, where this corpus is parted otherwise than the study says
+    )
     train: PositiveInt | None = None  # records; all when absent
     validation: PositiveInt | None = None
     test: PositiveInt | None = None
@@ -98,7 +100,7 @@ class Study(Spec):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     title: str
     description: str = ""
-    data: dict[str, dict[str, Any]] = {}
+    data: dict[str, dict[str, Any]] = Field(default_factory=dict)
     pretrain: tuple[str, ...]  # data.pretrain: the first of these that is bound
     form: Form = Form()
     split: SplitRule
@@ -152,9 +154,10 @@ class Study(Spec):
         table.pop("optional", None)
         table["name"] = table.pop("dataset", name)
         try:
-            return part("datasets", table, f"data.{name}")
+            dataset: DatasetSpec = part("datasets", table, f"data.{name}")
         except SpecError as error:
             raise StudyError(f"{self.name}: {error}") from None
+        return dataset
 
     def optional(self, name: str) -> bool:
         """Whether runs and tasks that need `name` may be dropped where it is not bound."""
@@ -163,7 +166,9 @@ class Study(Spec):
 
 def packaged() -> list[str]:
     """Return the names of the studies that ship with ecgscale."""
-    return sorted(p.name.removesuffix(".toml") for p in resources.files("ecgscale.studies").iterdir() if p.name.endswith(".toml"))
+    return sorted(
+        p.name.removesuffix(".toml") for p in resources.files("ecgscale.studies").iterdir() if p.name.endswith(".toml")
+    )
 
 
 def _read(study: str | Path) -> tuple[str, str]:

@@ -15,10 +15,12 @@ from ecgscale.spec import digest
 from ecgscale.study.expand import HANDCRAFTED, Plan, PlannedEval, PlannedRun
 from ecgscale.study.work import chosen_steps, load_evaluation, load_losses, opened
 
-COLUMNS = (
-    "study run cell seed step role backbone objective paradigm pretrain eval_corpus N N_total D seen C lr batch steps schedule labels "
-    "label_set label_fraction checkpoint branch split shift part task protocol metric unit value lo hi n n_pos status reason"
-).split()
+COLUMNS = [
+    "study", "run", "cell", "seed", "step", "role", "backbone", "objective", "paradigm", "pretrain", "eval_corpus",
+    "N", "N_total", "D", "seen", "C", "lr", "batch", "steps", "schedule", "labels", "label_set", "label_fraction",
+    "checkpoint", "branch", "split", "shift", "part", "task", "protocol",
+    "metric", "unit", "value", "lo", "hi", "n", "n_pos", "status", "reason",
+]  # fmt: skip
 
 
 def build_table(plan: Plan, lab: Lab, failures: dict[str, str] | None = None) -> pd.DataFrame:
@@ -41,7 +43,10 @@ def build_table(plan: Plan, lab: Lab, failures: dict[str, str] | None = None) ->
         rows += [{**base, **row} for row in _result_rows(planned, result)]
         rows += [{**base, **row} for e in planned.evaluations for row in _evaluation_rows(lab, planned, result, e)]
     for e in plan.handcrafted:
-        rows += [{**_handcrafted_columns(plan), **_eval_columns(e), **r} for r in load_evaluation(lab, HANDCRAFTED, e.spec) or []]
+        rows += [
+            {**_handcrafted_columns(plan), **_eval_columns(e), **r}
+            for r in load_evaluation(lab, HANDCRAFTED, e.spec) or []
+        ]
     rows += _against_random(plan, lab)
     frame = pd.DataFrame(rows).reindex(columns=COLUMNS)
     frame["status"] = frame["status"].fillna("ok")
@@ -80,7 +85,8 @@ def _run_columns(plan: Plan, planned: PlannedRun) -> dict[str, Any]:
 def _at(run: Any, result: RunResult, checkpoint: str, step: int) -> dict[str, Any]:
     seen = step * run.recipe.batch
     return {
-        "N": result.N, "N_total": result.N_total, "step": step, "seen": seen, "C": result.flop_per_record * seen, "checkpoint": checkpoint,
+        "N": result.N, "N_total": result.N_total, "step": step, "seen": seen, "C": result.flop_per_record * seen,
+        "checkpoint": checkpoint,
     }  # fmt: skip
 
 
@@ -92,8 +98,8 @@ def _result_rows(planned: PlannedRun, result: RunResult) -> list[dict[str, Any]]
     return [
         {
             **_at(planned.run, result, name, step),
-            "eval_corpus": label, "split": "id", "shift": "same", "part": part, "task": "pretext", "protocol": "pretext",
-            "metric": "loss", "unit": "nats", "value": values[name], "n": result.records[part],
+            "eval_corpus": label, "split": "id", "shift": "same", "part": part, "task": "pretext",
+            "protocol": "pretext", "metric": "loss", "unit": "nats", "value": values[name], "n": result.records[part],
         }
         for name, step in {"best": result.best, "last": result.steps}.items()
         for part, values in (("validation", result.validation), ("test", result.test))
@@ -121,7 +127,7 @@ def _handcrafted_columns(plan: Plan) -> dict[str, Any]:
 
 
 def _against_random(plan: Plan, lab: Lab) -> list[dict[str, Any]]:
-    """Paired patient bootstrap of probe loss minus that of random weights of the same size, at each arm's largest cell."""
+    """Paired patient bootstrap of probe loss minus that of equally large random weights, at each arm's largest cell."""
     rows = []
     random = {(p.arm, p.run.backbone.uid): p for p in plan.runs.values() if p.run.objective is None}
     for planned in plan.runs.values():
@@ -144,9 +150,17 @@ def _against_random(plan: Plan, lab: Lab) -> list[dict[str, Any]]:
             name, step = next(iter(chosen_steps(run, result).items()))
             rows.append(
                 {
-                    **_run_columns(plan, planned), **_at(run, result, name, step), **_eval_columns(e), "part": "test",
-                    "metric": "loss_minus_random", "unit": "nats", "value": difference, "lo": lo, "hi": hi, "n": len(ours),
-                }  # fmt: skip
+                    **_run_columns(plan, planned),
+                    **_at(run, result, name, step),
+                    **_eval_columns(e),
+                    "part": "test",
+                    "metric": "loss_minus_random",
+                    "unit": "nats",
+                    "value": difference,
+                    "lo": lo,
+                    "hi": hi,
+                    "n": len(ours),
+                }
             )
     return rows
 

@@ -1,4 +1,7 @@
-"""What one worker does: train a run, cache codes, encode and probe. Every function leaves its result in the lab and may be called again."""
+"""What one worker does: train a run, cache codes, encode and probe.
+
+Every function leaves its result in the lab and may be called again.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,9 @@ def train(lab: Lab, planned: PlannedRun, device: str, progress: Callable[[int], 
             result = _untrained(run, folder)
         else:
             corpus = opened(planned.source.path)
-            codes = None if planned.codebook is None else np.load(codes_path(lab, planned.codebook, corpus), mmap_mode="r")
+            codes = (
+                None if planned.codebook is None else np.load(codes_path(lab, planned.codebook, corpus), mmap_mode="r")
+            )
             torch.set_num_threads(run.threads)
             result = pretrain(run, folder, corpus, codes, device, progress)
         lab.finish(uid, result.dump())
@@ -75,7 +80,9 @@ def train(lab: Lab, planned: PlannedRun, device: str, progress: Callable[[int], 
 
 def _untrained(run: RunSpec, folder: Path) -> RunResult:
     N = count(load_backbone(run, folder, 0))
-    return RunResult(N=N, N_total=0, steps=0, best=0, flop_per_record=0.0, validation={}, test={}, records={}, seconds=0.0)
+    return RunResult(
+        N=N, N_total=0, steps=0, best=0, flop_per_record=0.0, validation={}, test={}, records={}, seconds=0.0
+    )
 
 
 def environment(device: str, threads: int) -> dict[str, Any]:

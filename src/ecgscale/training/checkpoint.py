@@ -1,4 +1,4 @@
-"""What a run keeps: checkpoints as safetensors, the state to resume from in two generations, the curve as lines of JSON."""
+"""What a run keeps: checkpoints as safetensors, two generations of its state to resume from, a curve as JSON lines."""
 
 from __future__ import annotations
 

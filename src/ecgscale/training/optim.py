@@ -20,7 +20,9 @@ def adamw(module: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": recipe.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.lr, betas=(recipe.beta1, recipe.beta2), fused=True)
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]], lr=recipe.lr, betas=(recipe.beta1, recipe.beta2), fused=True
+    )
 
 
 def rate(recipe: Recipe, step: int) -> float:

@@ -1,6 +1,7 @@
 """The only training loop.
 
-Every random choice is a function of the run's seed and the step, so the state to resume from is: model, optimiser, step, best so far.
+Every random choice is a function of the run's seed and the step, so the state to resume from is: model, optimiser,
+step, best so far.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def pretrain(
     loaders = _loaders(run, corpus, codes)
     backbone, objective = build(run)
     assert objective is not None
-    cost = flops.per_record(objective, [loaders["train"].step(run.seed, s, run.recipe.batch) for s in range(3)])
+    cost = flops.per_record(objective, [loaders["train"].step(run.seed, s, run.recipe.batch) for s in range(2)])
     objective.to(device)
     loop = _Loop(run, folder, objective, loaders, device)
     loop.resume()
@@ -84,8 +85,10 @@ def pretrain(
 
 def _loaders(run: RunSpec, corpus: Corpus, codes: np.ndarray | None) -> dict[str, Loader]:
     rows = parts(corpus.index, run.split, run.order)
-    if run.D > len(rows["train"]):
-        raise TrainingError(f"the run asks for D = {run.D:,} records, the training part of {corpus.name} has {len(rows['train']):,}")
+    if len(rows["train"]) < run.D:
+        raise TrainingError(
+            f"the run asks for D = {run.D:,} records, the training part of {corpus.name} has {len(rows['train']):,}"
+        )
     labels = tuple(getattr(run.objective, "labels", ()))
     chosen = {
         "train": rows["train"][: run.D],
@@ -98,7 +101,9 @@ def _loaders(run: RunSpec, corpus: Corpus, codes: np.ndarray | None) -> dict[str
 class _Loop:
     """The state of one training and the steps that move it."""
 
-    def __init__(self, run: RunSpec, folder: Path, objective: Objective, loaders: dict[str, Loader], device: str) -> None:
+    def __init__(
+        self, run: RunSpec, folder: Path, objective: Objective, loaders: dict[str, Loader], device: str
+    ) -> None:
         self.run, self.folder, self.objective, self.loaders, self.device = run, folder, objective, loaders, device
         self.optimiser = optim.adamw(objective, run.recipe)
         self.step = 0
@@ -163,7 +168,9 @@ class _Loop:
 
     def _log(self, train_loss: float, validate: bool) -> None:
         if not np.isfinite(train_loss):
-            raise TrainingError(f"the loss is {train_loss} at step {self.step}: lower the learning rate ({self.run.recipe.lr:g})")
+            raise TrainingError(
+                f"the loss is {train_loss} at step {self.step}: lower the learning rate ({self.run.recipe.lr:g})"
+            )
         line: dict[str, float] = {
             "step": self.step,
             "seen": self.step * self.run.recipe.batch,

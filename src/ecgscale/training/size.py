@@ -31,7 +31,10 @@ def count(module: nn.Module) -> int:
 
 
 class _NoValues(TorchFunctionMode):
-    """Skip random initial values: on the meta device they mean nothing, and drawing them there imports half of torch's compiler."""
+    """Skip random initial values.
+
+    On the meta device they mean nothing, and drawing them there imports half of torch's compiler.
+    """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **(kwargs or {}))
