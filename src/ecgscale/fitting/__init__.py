@@ -56,9 +56,9 @@ def fit(
     frame, warnings = _usable(law, frame, output, log=objective != "ls")
     x = {name: frame[name].to_numpy(np.float64) for name in law.inputs}
     problem = Problem(law, x, frame[output].to_numpy(np.float64), objective, _checked_floor(law, floor, frame[output]))
-    optimum = optimise(problem)
-    value = float(problem.value(optimum.z, problem.y / problem.scale))
     few = too_few(problem)
+    optimum = optimise(problem, starts=32 if few is None else 8)
+    value = float(problem.value(optimum.z, problem.y / problem.scale))
     check = fit_direct(problem).value if few is None else float("nan")  # nothing is concluded from too few points
     samples: dict[str, Array] = {}
     levels: tuple[str, ...] = ()

@@ -22,8 +22,6 @@ from ecgscale.fitting.problem import Problem
 from ecgscale.laws import Array
 
 CHUNK = 16_000  # fits times points at a time, so that the arrays of a step stay in the cache
-ROUGH, LEADERS = 60, 4  # iterations of every start, and how many of the best ones go on
-RESAMPLE = 60  # iterations of a resample: the rest of the way is far below the spread of the resamples
 EDGE = 1e-6  # relative distance to a limit that counts as on it
 
 
@@ -107,10 +105,7 @@ def optimise(problem: Problem, starts: int = 32, extra: Array | None = None) -> 
     start = np.concatenate([coefficients[chosen, 0], theta[chosen]], axis=1)
     if extra is not None:
         start = np.concatenate([start, extra])
-    found = polish(problem, np.repeat(y, len(start), axis=0), start, iterations=ROUGH)
-    leaders = np.argsort(found.value)[:LEADERS]
-    for old, new in zip(found, polish(problem, np.repeat(y, len(leaders), axis=0), found.z[leaders]), strict=True):
-        old[leaders] = new
+    found = polish(problem, np.repeat(y, len(start), axis=0), start)
     i = int(np.argmin(found.value))
     floor = max(float(found.value[i]), 1e-12)
     spread = float(np.median(found.value - found.value[i]) / floor)
@@ -150,7 +145,7 @@ def resolve(problem: Problem, y: Array, near: Array, weight: Array | None = None
         own = np.concatenate([coefficients[best, np.arange(len(yp))], theta[best]], axis=1)
         again = np.repeat(near[None], len(yp), axis=0)
         closer = problem.value(own, yp, wp) < problem.value(again, yp, wp)
-        chunks.append(polish(problem, yp, np.where(closer[:, None], own, again), wp, RESAMPLE).z)
+        chunks.append(polish(problem, yp, np.where(closer[:, None], own, again), wp).z)
     return np.concatenate(chunks)
 
 

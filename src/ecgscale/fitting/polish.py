@@ -18,7 +18,6 @@ from ecgscale.fitting.problem import Problem, total
 from ecgscale.laws import Array
 
 TOLERANCE = 1e-7  # projected gradient relative to the sum of its absolute contributions
-STALLED, GAIN = 12, 1e-10  # iterations in which the objective must fall by this share, else the fit ends
 LONGEST = 2.0  # move of a scaled parameter in one step
 SHRINK = 0.25  # of delta, each time the wider problem is nearly solved
 
@@ -56,7 +55,6 @@ def polish(problem: Problem, y: Array, start: Array, weight: Array | None = None
     best, left = problem.value(z, y, weight), np.full(len(z), np.inf)
     delta = _first_delta(problem, z, y)
     damp, waited = np.full(len(z), 1e-2), np.zeros(len(z), int)
-    mark, idle = np.full(len(z), np.inf), np.zeros(len(z), int)
     live = np.arange(len(z))
     for _ in range(iterations):
         zl, yl, dl = z[live], y[live], delta[live]
@@ -70,14 +68,10 @@ def polish(problem: Problem, y: Array, start: Array, weight: Array | None = None
         after = total(problem.residual(problem.fitted(trial), yl), dl[:, None], wl)
         better = after < now
         z[live[better]] = trial[better]
-        damp[live] = np.clip(damp[live] * np.where(better & convex, 0.15, 6), 1e-7, 1e12)
+        damp[live] = np.clip(damp[live] * np.where(better & convex, 0.15, 6), 1e-12, 1e12)
         waited[live] += 1
         final = dl <= problem.delta
-        reached = np.minimum(now, np.where(better, after, now))
-        moved = ~final | (reached < mark[live] * (1 - GAIN))
-        mark[live[moved]] = np.where(final, reached, np.inf)[moved]
-        idle[live] = np.where(moved, 0, idle[live] + 1)
-        settled = (left[live] < np.where(final, TOLERANCE, 3e-2)) | (damp[live] > 1e9) | (idle[live] >= STALLED)
+        settled = (left[live] < np.where(final, TOLERANCE, 3e-2)) | (damp[live] > 1e9)
         wider = ~final & (settled | (waited[live] >= 6))
         delta[live[wider]] = np.maximum(dl[wider] * SHRINK, problem.delta)
         damp[live[wider]] = np.clip(damp[live[wider]], 1e-6, 1e-1)
