@@ -1,7 +1,7 @@
 """ecgscale: the scaling laboratory for ECG foundation models.
 
-`run`, `table`, `fit`, `report` and `ingest` do what the commands do; `Study`, `Lab` and `Corpus` are the three types a user meets. They are
-imported when first used, so that reading a corpus or fitting a table does not wait for torch.
+`run`, `table`, `fit`, `report` and `ingest` do what the commands do; `Study`, `Lab` and `Corpus` are the types a user
+meets. They are imported when first used, so that reading a corpus or fitting a table does not wait for torch.
 """
 
 from __future__ import annotations

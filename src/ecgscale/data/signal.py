@@ -14,7 +14,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from pydantic import field_validator, model_validator
-from scipy.signal import butter, resample_poly, sosfiltfilt
 
 from ecgscale.spec import Explained, Spec
 from ecgscale.units import LEADS, MILLIVOLTS, Unit
@@ -89,6 +88,8 @@ def resample(signal: Float, from_hz: float, to_hz: float, baseline: bool = True)
     if from_hz == to_hz:
         return signal
     ratio = (Fraction(to_hz) / Fraction(from_hz)).limit_denominator(10_000)
+    from scipy.signal import resample_poly  # a second and a half to import: only where something is resampled
+
     resampled = resample_poly(
         signal, ratio.numerator, ratio.denominator, axis=-1, padtype="line" if baseline else "constant"
     )
@@ -116,6 +117,8 @@ def bandpass(signal: Float, rate_hz: float, band_hz: Band) -> Float:
             f"a band of {_hz(band_hz)} cannot be cut out of a signal with {rate_hz:g} samples/s; "
             f"its upper edge must be below {rate_hz / 2:g} Hz"
         )
+    from scipy.signal import sosfiltfilt
+
     rows = signal.reshape(-1, signal.shape[-1])
     filtered = np.empty(rows.shape, np.float32)
     step = max(1, _BLOCK // rows.shape[1])
@@ -202,6 +205,8 @@ def samples_in_form(samples: int, rate_hz: float, form: Form) -> int:
 
 @cache
 def _butterworth(rate_hz: float, band_hz: Band) -> npt.NDArray[np.float64]:
+    from scipy.signal import butter
+
     return np.asarray(butter(4, band_hz, btype="bandpass", fs=rate_hz, output="sos"))
 
 
