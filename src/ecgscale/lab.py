@@ -19,6 +19,13 @@ from typing import Any
 
 from ecgscale.spec import Explained, digest
 
+COLUMNS: tuple[str, ...] = (  # of a study's table: one row is one measured number
+    *("study", "run", "cell", "seed", "step", "role", "backbone", "objective", "paradigm", "pretrain", "eval_corpus"),
+    *("N", "N_total", "D", "seen", "C", "lr", "batch", "steps", "schedule", "labels", "label_set", "label_fraction"),
+    *("checkpoint", "branch", "split", "shift", "part", "task", "protocol", "metric", "unit"),
+    *("value", "lo", "hi", "n", "n_pos", "status", "reason"),
+)
+
 
 class LabError(Explained, RuntimeError):
     """The results directory cannot be used; the message says which path and why."""

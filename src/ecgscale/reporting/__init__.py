@@ -7,14 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from ecgscale.lab import COLUMNS
 from ecgscale.spec import Explained
 
-COLUMNS: tuple[str, ...] = (
-    *("study", "run", "cell", "seed", "step", "role", "backbone", "objective", "paradigm", "pretrain", "eval_corpus"),
-    *("N", "N_total", "D", "seen", "C", "lr", "batch", "steps", "schedule", "labels", "label_set", "label_fraction"),
-    *("checkpoint", "branch", "split", "shift", "part", "task", "protocol", "metric", "unit"),
-    *("value", "lo", "hi", "n", "n_pos", "status", "reason"),
-)
 REQUIRED: tuple[str, ...] = (
     *("run", "seed", "role", "backbone", "objective", "eval_corpus", "N", "D", "split", "task", "protocol"),
     *("metric", "value"),
@@ -50,3 +45,6 @@ class ReportInput:
     skipped: list[dict[str, Any]] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+
+__all__ = ["COLUMNS", "REQUIRED", "ReportError", "ReportInput"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ecgscale.data import intervals
 from ecgscale.data.corpus import Corpus
 from ecgscale.data.split import SplitRule, parts
 from ecgscale.evaluation.evaluate import EvalSpec
@@ -14,7 +15,7 @@ from ecgscale.study.bind import Binder, Source
 from ecgscale.study.study import Arm, Evaluation, Family, Study, StudyError
 from ecgscale.training.size import SizeError, solve
 
-HANDCRAFTED = "handcrafted"
+HANDCRAFTED = f"handcrafted-{intervals.REVISION}"  # stands for a run's uid
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ecgscale.fitting import fit
+from ecgscale.fitting import REVISION, fit
 from ecgscale.lab import Lab, read_json, write_json
 from ecgscale.laws import Law
 from ecgscale.spec import digest, part, part_class
@@ -124,7 +124,7 @@ def fit_all(
     todo, dumps = [], {}
     for want in wanted(table, floors):
         source = digest(
-            [want.law.dump(), want.frame.to_json(orient="split", double_precision=15), want.meta, resamples]
+            [want.law.dump(), want.frame.to_json(orient="split", double_precision=15), want.meta, resamples, REVISION]
         )
         stored = read_json(folder / want.file)
         if stored and stored.get("source") == source:

@@ -9,18 +9,11 @@ import pandas as pd
 
 from ecgscale.evaluation.bootstrap import paired_difference
 from ecgscale.evaluation.evaluate import REPEATS
-from ecgscale.lab import Lab
+from ecgscale.lab import COLUMNS, Lab
 from ecgscale.runs import RunResult
 from ecgscale.spec import digest
 from ecgscale.study.expand import HANDCRAFTED, Plan, PlannedEval, PlannedRun
 from ecgscale.study.work import chosen_steps, load_evaluation, load_losses, opened
-
-COLUMNS = [
-    "study", "run", "cell", "seed", "step", "role", "backbone", "objective", "paradigm", "pretrain", "eval_corpus",
-    "N", "N_total", "D", "seen", "C", "lr", "batch", "steps", "schedule", "labels", "label_set", "label_fraction",
-    "checkpoint", "branch", "split", "shift", "part", "task", "protocol",
-    "metric", "unit", "value", "lo", "hi", "n", "n_pos", "status", "reason",
-]  # fmt: skip
 
 
 def build_table(plan: Plan, lab: Lab, failures: dict[str, str] | None = None) -> pd.DataFrame:
@@ -48,7 +41,7 @@ def build_table(plan: Plan, lab: Lab, failures: dict[str, str] | None = None) ->
             for r in load_evaluation(lab, HANDCRAFTED, e.spec) or []
         ]
     rows += _against_random(plan, lab)
-    frame = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    frame = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
     frame["status"] = frame["status"].fillna("ok")
     for column in ("N", "N_total", "D", "seen", "C", "lr", "value", "lo", "hi", "label_fraction"):
         frame[column] = frame[column].astype("float64")
@@ -121,8 +114,9 @@ def _evaluation_rows(lab: Lab, planned: PlannedRun, result: RunResult, e: Planne
 
 def _handcrafted_columns(plan: Plan) -> dict[str, Any]:
     return {
-        "study": plan.study.name, "run": HANDCRAFTED, "cell": HANDCRAFTED, "role": "baseline", "backbone": HANDCRAFTED,
-        "objective": HANDCRAFTED, "paradigm": "none", "pretrain": "", "N": 0, "N_total": 0, "D": 0, "seen": 0, "C": 0.0,
+        "study": plan.study.name, "run": HANDCRAFTED, "cell": HANDCRAFTED, "role": "baseline", "pretrain": "",
+        "backbone": "handcrafted", "objective": "handcrafted", "paradigm": "none",
+        "N": 0, "N_total": 0, "D": 0, "seen": 0, "C": 0.0,
     }  # fmt: skip
 
 

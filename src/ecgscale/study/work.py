@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 
 from ecgscale.data.corpus import Corpus
+from ecgscale.data.intervals import measure
 from ecgscale.evaluation import features
 from ecgscale.evaluation.evaluate import EvalSpec, evaluate
 from ecgscale.lab import Lab, read_json, write_atomic, write_json
@@ -155,8 +156,6 @@ def evaluate_run(lab: Lab, planned: PlannedRun, device: str) -> int:
 
 def evaluate_handcrafted(lab: Lab, evaluations: tuple[PlannedEval, ...]) -> int:
     """Measure the hand-crafted features of one corpus: intervals, amplitudes and rate from the stored beats."""
-    from ecgscale.data.intervals import measure
-
     missing = [e for e in evaluations if load_evaluation(lab, HANDCRAFTED, e.spec) is None]
     if not missing:
         return 0
