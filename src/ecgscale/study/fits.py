@@ -133,7 +133,7 @@ def fit_all(
             todo.append((want, source))
             dumps[want.file] = None
     jobs = [(want.law, want.frame, resamples) for want, _ in todo]
-    results = map(_fit, jobs) if executor is None else executor.map(_fit, jobs, chunksize=4)
+    results = map(_fit, jobs) if executor is None else executor.map(_fit, jobs)
     for (want, source), dump in zip(todo, results, strict=True):
         dumps[want.file] = {
             **want.meta,
