@@ -7,6 +7,7 @@ PKUDigitalHealth/HeartLang, MIT).
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -120,6 +121,20 @@ class TokenConv(nn.Module):
         return F.pad(before[:, :-1], (0, 0, 1, 0)) + here + F.pad(after[:, 1:], (0, 0, 0, 1))
 
 
+class Encoded(NamedTuple):
+    """What `SequenceEncoder` returns.
+
+    Attributes:
+        cls: The class token [batch, width].
+        tokens: The tokens after the last block [batch, token, width].
+        embedded: The tokens before the first block [batch, token, width].
+    """
+
+    cls: Tensor
+    tokens: Tensor
+    embedded: Tensor
+
+
 class SequenceEncoder(nn.Module):
     """Tokens with a lead and a second to context vectors: token convolution, embeddings, class token, blocks, norm.
 
@@ -161,8 +176,8 @@ class SequenceEncoder(nn.Module):
 
     def forward(
         self, values: Tensor, lead: Tensor, second: Tensor, valid: Tensor, masked: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the class vector [batch, width] and the tokens [batch, token, width].
+    ) -> Encoded:
+        """Encode a batch of sequences.
 
         Args:
             values: [batch, token, features].
@@ -175,7 +190,7 @@ class SequenceEncoder(nn.Module):
             return self._encode(*inputs)
         return self._in_groups(*inputs)
 
-    def _in_groups(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def _in_groups(self, *inputs: Tensor) -> Encoded:
         """Encode records of similar length together, each group trimmed to its longest.
 
         Rows are independent, so only the time changes.
@@ -188,12 +203,14 @@ class SequenceEncoder(nn.Module):
             longest = max(int(length[group[0]]), 1)
             done.append(self._encode(*(each[group, :longest] for each in inputs)))
         back = order.argsort()
-        padded = [F.pad(tokens, (0, 0, 0, valid.shape[1] - tokens.shape[1])) for _, tokens in done]
-        return torch.cat([cls for cls, _ in done])[back], torch.cat(padded)[back]
+        cls = torch.cat([group.cls for group in done])
+        tokens, embedded = (torch.cat([F.pad(t, (0, 0, 0, valid.shape[1] - t.shape[1])) for t in each])
+                            for each in zip(*(group[1:] for group in done), strict=True))  # fmt: skip
+        return Encoded(cls[back], tokens[back], embedded[back])
 
     def _encode(
         self, values: Tensor, lead: Tensor, second: Tensor, valid: Tensor, masked: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Encoded:
         seen = valid if masked is None else valid & ~masked
         x = self.embed(values if self.published else values * seen[..., None])
         if masked is not None:
@@ -203,11 +220,11 @@ class SequenceEncoder(nn.Module):
         if self.positions is not None:
             x = x + self.positions[: x.shape[1]]
         bias = None if self.published else self._bias(valid, x.dtype)
-        x = self.dropout(x)
+        x = embedded = self.dropout(x)
         for block in self.blocks:
             x = block(x, bias)
         x = self.norm(x)
-        return x[:, 0], x[:, 1:]
+        return Encoded(x[:, 0], x[:, 1:], embedded[:, 1:])
 
     def _bias(self, valid: Tensor, dtype: torch.dtype) -> Tensor:
         """Return what hides invalid tokens [batch * heads, 1, 1 + token]: the class token is always seen."""

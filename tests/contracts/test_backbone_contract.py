@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -33,10 +33,18 @@ transpose unbind unfold unfold_backward unsqueeze view where zero_ zeros zeros_l
 CHEAP = frozenset(CHEAP_OPERATIONS.split())
 
 
-@pytest.fixture(params=names("backbones"))
+def variants() -> list[tuple[str, str]]:
+    """Every backbone with every pooling it offers, but `flatten`, which ties features to one length on purpose."""
+    return [(n, pool) for n in names("backbones")
+            for pool in get_args(part_class("backbones", n).model_fields["pool"].annotation)
+            if pool != "flatten"]  # fmt: skip
+
+
+@pytest.fixture(params=variants(), ids="-".join)
 def spec(request: pytest.FixtureRequest) -> BackboneSpec:
-    """The smallest size of each backbone, about 20,000 parameters."""
-    return size.solve(part("backbones", request.param), 20e3, LEADS, SAMPLES)[0]
+    """The smallest size of each backbone, about 20,000 parameters, with each pooling."""
+    name, pool = request.param
+    return size.solve(part("backbones", {"name": name, "pool": pool}), 20e3, LEADS, SAMPLES)[0]
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from ecgscale.data.split import SplitRule, parts
 from ecgscale.loader import Loader, positions
 from ecgscale.runs import Recipe, RunSpec
 from ecgscale.spec import part
+from ecgscale.study.study import Study
 from ecgscale.training import checkpoint, optim, pretrain
 from ecgscale.training.pretrain import TrainingError
 
@@ -102,6 +103,21 @@ def test_one_batch_is_learned(corpus: Corpus, tmp_path: Path) -> None:
     pretrain.pretrain(run, tmp_path, corpus)
     losses = [line["loss"] for line in checkpoint.read_curve(tmp_path / "curve.jsonl")]
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_the_packaged_code_book_does_not_collapse(corpus: Corpus, tmp_path: Path) -> None:
+    """Without revival, as published, a few dozen steps leave few of 512 codes in use."""
+    rule = Study.load("quickstart").codebook
+    assert rule is not None
+    perplexity = {}
+    for revive in (rule.objective.revive, 0.0):  # type: ignore[attr-defined]
+        objective = {**rule.objective.dump(), "revive": revive}
+        folder = tmp_path / str(revive)
+        folder.mkdir()
+        pretrain.pretrain(spec("beat_transformer", objective, corpus, steps=60, lr=rule.lr), folder, corpus)
+        perplexity[revive] = checkpoint.read_curve(folder / "curve.jsonl")[-1]["perplexity"]
+    kept, lost = perplexity.values()
+    assert kept > 60 and kept > 2 * lost, perplexity
 
 
 def test_more_data_than_there_is_are_refused(corpus: Corpus, tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
+import torch
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from ecgscale.batch import Batch
 from ecgscale.spec import Plugin
 
-Pool = Literal["mean", "cls", "flatten"]
+Pool = Literal["mean", "cls", "flatten", "ends"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +24,18 @@ class Tokens:
         values: Tokens [batch, token, width].
         valid: Which tokens are real [batch, token] bool.
         cls: The summary token [batch, width], or None.
+        embedded: The tokens as they entered the first block [batch, token, width], or None.
     """
 
     values: Tensor
     valid: Tensor
     cls: Tensor | None = None
+    embedded: Tensor | None = None
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the mean of `values` [batch, token, width] over the valid tokens; zeros where there is none."""
+        weight = self.valid[..., None].to(values.dtype)
+        return (values * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
 class BackboneSpec(Plugin):
@@ -40,7 +48,9 @@ class BackboneSpec(Plugin):
     drops_tokens: ClassVar[bool] = False  # accepts `masked`
 
     dial: PositiveFloat  # the one size parameter; `training.size.solve` finds it for a target N
-    pool: Pool = "mean"  # over valid tokens, so that N and features do not depend on the window
+    # over valid tokens, so that N and features do not depend on the window; "ends" is the mean before the first block
+    # beside the mean after the last: networks that predict codes give their last blocks to the codes
+    pool: Pool = "mean"
 
     def sized(self, dial: float) -> Self:
         """Return this architecture at another size."""
@@ -55,6 +65,7 @@ class Backbone(nn.Module, ABC):
     """A module that encodes records."""
 
     width: int  # of `encode`'s output
+    token_width: int  # of `tokens`
     pool: Pool
 
     @abstractmethod
@@ -69,5 +80,7 @@ class Backbone(nn.Module, ABC):
             return tokens.cls
         if self.pool == "flatten":
             return (tokens.values * tokens.valid[..., None]).flatten(1)
-        weight = tokens.valid[..., None].to(tokens.values.dtype)
-        return (tokens.values * weight).sum(1) / weight.sum(1).clamp(min=1)
+        if self.pool == "ends":
+            assert tokens.embedded is not None, "this backbone has no embedded tokens"
+            return torch.cat([tokens.mean(tokens.embedded), tokens.mean(tokens.values)], 1)
+        return tokens.mean(tokens.values)

@@ -33,7 +33,7 @@ class BeatTransformer(BackboneSpec):
     needs: ClassVar[frozenset[str]] = frozenset({"beats"})
 
     dial: float = Field(32.0, gt=0)
-    pool: Literal["mean", "cls"] = "mean"
+    pool: Literal["mean", "cls", "ends"] = "mean"
     dropout: float = Field(0.1, ge=0, lt=1)  # HeartLang
     positions: bool = False  # learned place in the sequence, beside lead and second
     published_truncation: bool = False  # 256 tokens without padding mask, circular convolution, 257 positions
@@ -60,10 +60,15 @@ class BeatEncoder(Backbone):
     """The module; `cut` and `read` are for objectives that need the beats themselves."""
 
     def __init__(
-        self, encoder: SequenceEncoder, width: int, pool: Literal["mean", "cls"] = "mean", length: int | None = None
+        self,
+        encoder: SequenceEncoder,
+        width: int,
+        pool: Literal["mean", "cls", "ends"] = "mean",
+        length: int | None = None,
     ) -> None:
         super().__init__()
-        self.encoder, self.width, self.pool, self.length = encoder, width, pool, length
+        self.encoder, self.pool, self.length = encoder, pool, length
+        self.token_width, self.width = width, 2 * width if pool == "ends" else width
 
     def cut(self, batch: Batch) -> BeatTokens:
         """Return the beats that `read` takes."""
@@ -71,8 +76,8 @@ class BeatEncoder(Backbone):
 
     def read(self, beats: BeatTokens, masked: Tensor | None = None) -> Tokens:
         """Return a context vector per beat; `masked` [batch, token] bool hides those beats' samples."""
-        cls, values = self.encoder(beats.values, beats.lead, beats.second, beats.valid, masked)
-        return Tokens(values, beats.valid, cls * beats.valid.any(1, keepdim=True))
+        cls, values, embedded = self.encoder(beats.values, beats.lead, beats.second, beats.valid, masked)
+        return Tokens(values, beats.valid, cls * beats.valid.any(1, keepdim=True), embedded)
 
     def tokens(self, batch: Batch, masked: Tensor | None = None) -> Tokens:
         """Return one token per beat and lead, lead by lead."""

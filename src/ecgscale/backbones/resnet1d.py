@@ -10,14 +10,14 @@ head.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ecgscale.backbones import Backbone, BackboneSpec, Pool, Tokens
+from ecgscale.backbones import Backbone, BackboneSpec, Tokens
 from ecgscale.batch import Batch
 from ecgscale.convolution import TimeConv
 from ecgscale.nn import Dropout
@@ -33,7 +33,7 @@ class ResNet1d(BackboneSpec):
     title: ClassVar[str] = "ResNet"
 
     dial: float = Field(0.1, gt=0)
-    pool: Pool = "mean"
+    pool: Literal["mean", "flatten"] = "mean"
     dropout: float = Field(0.2, ge=0, lt=1)  # the paper keeps 0.8; the released PyTorch code drops 0.8
 
     def build(self, leads: int, samples: int) -> ResNet:
@@ -46,7 +46,12 @@ class ResNet(Backbone):
     """The module: stem, five blocks; tokens are the positions of the last map."""
 
     def __init__(
-        self, leads: int, widths: list[int], dropout: float = 0.2, pool: Pool = "mean", positions: int = 4
+        self,
+        leads: int,
+        widths: list[int],
+        dropout: float = 0.2,
+        pool: Literal["mean", "flatten"] = "mean",
+        positions: int = 4,
     ) -> None:
         super().__init__()
         self.stem = TimeConv(leads, widths[0])
@@ -54,7 +59,8 @@ class ResNet(Backbone):
         before = [widths[0], *widths[:-1]]
         self.blocks = nn.ModuleList(_Block(*sizes, dropout) for sizes in zip(before, widths, STRIDES, strict=True))
         self.pool = pool
-        self.width = widths[-1] * (positions if pool == "flatten" else 1)
+        self.token_width = widths[-1]
+        self.width = self.token_width * (positions if pool == "flatten" else 1)
         self.to(memory_format=torch.channels_last)
 
     def tokens(self, batch: Batch, masked: Tensor | None = None) -> Tokens:

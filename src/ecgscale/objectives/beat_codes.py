@@ -136,7 +136,7 @@ class BeatCodesModel(Objective):
     def __init__(self, backbone: Backbone, spec: BeatCodes) -> None:
         super().__init__()
         self.backbone, self.beta = backbone, spec.beta
-        width = backbone.width
+        width = backbone.token_width
         heads = head_count(width)
         self.project = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, spec.code_dim))
         self.codebook = Codebook(spec.codes, spec.code_dim, spec.decay, spec.revive)

@@ -46,7 +46,7 @@ class MaskedBeatsModel(Objective):
     def __init__(self, backbone: Backbone, spec: MaskedBeats) -> None:
         super().__init__()
         self.backbone, self.mask_ratio = backbone, spec.mask_ratio
-        self.head = nn.Linear(backbone.width, spec.codes)
+        self.head = nn.Linear(backbone.token_width, spec.codes)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Loss:
         """Return the mean cross-entropy in nats per hidden beat.
