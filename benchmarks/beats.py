@@ -22,7 +22,7 @@ import numpy as np
 import wfdb
 from scipy.signal import resample_poly
 
-from ecgscale.data.beats import FINDERS, Finder, find_beats
+from ecgscale.data.beats import FINDERS, Finder, agreement, find_beats, padded
 from ecgscale.data.intervals import measure
 
 RATE_HZ = 100
@@ -45,20 +45,6 @@ def load(root: Path) -> tuple[np.ndarray, list[np.ndarray]]:
     return np.stack(signals).astype(np.float32), true_s
 
 
-def agreement(found_s: list[np.ndarray], true_s: list[np.ndarray], within_s: float) -> tuple[float, float]:
-    """Return sensitivity and precision over the annotated spans; every beat is matched once."""
-    hits = wanted = given = 0
-    for found, true in zip(found_s, true_s, strict=True):
-        found = found[(found >= true[0] - within_s) & (found <= true[-1] + within_s)]
-        free = np.ones(len(found), bool)
-        for beat in true:
-            gaps = np.where(free, np.abs(found - beat), np.inf)
-            if len(gaps) and gaps.min() <= within_s:
-                free[gaps.argmin()] = False
-        hits, wanted, given = hits + int((~free).sum()), wanted + len(true), given + len(found)
-    return hits / wanted, hits / given
-
-
 def records_per_s(signals: np.ndarray, finder: Finder) -> float:
     """Return records per second of processor time, the best of five."""
     find_beats(signals[:32], RATE_HZ, finder=finder)
@@ -72,10 +58,7 @@ def records_per_s(signals: np.ndarray, finder: Finder) -> float:
 
 def measured_per_s(signals: np.ndarray) -> float:
     """Return records per second of processor time of the hand-crafted features, the best of three."""
-    found = find_beats(signals, RATE_HZ)
-    beats = np.full((len(found), max(map(len, found))), -1, np.int32)
-    for row, positions in zip(beats, found, strict=True):
-        row[: len(positions)] = positions
+    beats = padded(find_beats(signals, RATE_HZ))
     times = []
     for _ in range(3):
         start = time.process_time()

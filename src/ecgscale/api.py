@@ -9,11 +9,10 @@ import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -22,18 +21,19 @@ from ecgscale.data.corpus import ingest as ingest_corpus
 from ecgscale.fitting import fit_file
 from ecgscale.lab import Lab, read_json, write_json
 from ecgscale.reporting import ReportInput
-from ecgscale.reporting.render import render
-from ecgscale.spec import Explained, names, part, part_class
+from ecgscale.spec import Explained, part
 from ecgscale.study import execute as execution
 from ecgscale.study.bind import Binder
 from ecgscale.study.expand import HANDCRAFTED, Plan, expand
 from ecgscale.study.fits import fit_all
 from ecgscale.study.price import price
-from ecgscale.study.study import Study, StudyError, packaged
+from ecgscale.study.study import Study, StudyError
 from ecgscale.study.table import build_table
 from ecgscale.study.work import load_evaluation, write_table
 
-KINDS = ("datasets", "backbones", "objectives", "tasks", "laws")
+if TYPE_CHECKING:
+    import pandas as pd
+
 console = Console(stderr=True, highlight=False)
 
 Bindings = Mapping[str, Path]
@@ -70,7 +70,7 @@ def run(
     binder = Binder(study, lab, data or {})
     device = _device(device)
     workers = workers or max(1, (os.cpu_count() or 1) // study.training.threads)
-    with _pool(workers, study.training.threads) as executor:
+    with _workers(workers, study.training.threads) as executor:
         execution.prepare(study, binder, executor, console)
         plan = expand(study, binder)
         todo = len(execution.pending(plan, lab))
@@ -136,7 +136,8 @@ def show_plan(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any])
     for label, source in plan.sources.items():
         corpus = source.open()
         out.print(f"  {label}: {len(corpus.index):,} records, {corpus.index['patient'].nunique():,} patients, "
-                  f"unit {corpus.unit}, from {source.root or 'the simulator'}", markup=False)  # fmt: skip
+                  f"unit {corpus.unit}, from {source.root or 'the simulator'}",
+                  markup=False, soft_wrap=True)  # fmt: skip
     grid = Table(
         "family", "arm", "N asked", "N", "D", "seeds", "steps", "batch", "lr", "FLOP per run", "core-s per run"
     )
@@ -157,22 +158,29 @@ def show_plan(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any])
         one = prices[keys[0]]
         grid.add_row(family, arm, f"{target:,}", f"{one.N:,}", f"{D:,}", str(len(keys)), f"{steps:,}", str(batch),
                      f"{lr:.2g}", f"{one.flop:.2e}", f"{one.seconds:.1f}")  # fmt: skip
-    out.print(grid)
+    _print_whole(grid)
     todo = {id(p) for p in execution.pending(plan, where)}
     left = sum(prices[key].seconds for key, p in plan.runs.items() if id(p) in todo)
     cores = os.cpu_count() or 1
     out.print(f"{len(plan.runs)} runs, {len(todo)} to do; {sum(p.flop for p in prices.values()):.2e} FLOP of training; "
               f"about {left / cores / 60:.1f} minutes on {cores} cores; "
-              f"{sum(p.bytes for p in prices.values()) / 1e6:.0f} MB kept")  # fmt: skip
+              f"{sum(p.bytes for p in prices.values()) / 1e6:.0f} MB kept", soft_wrap=True)  # fmt: skip
     for entry in plan.skipped:
-        out.print(f"left out: {entry['what']}: {entry['reason']}", markup=False)
+        out.print(f"left out: {entry['what']}: {entry['reason']}", markup=False, soft_wrap=True)
     for note in _notes(plan.study):
-        out.print(f"note: {note}", markup=False)
+        out.print(f"note: {note}", markup=False, soft_wrap=True)
 
 
 def show_status(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any]) -> None:
-    """Print what is done, waiting and failed."""
-    plan, where = _plan(study, lab, data, changes)
+    """Print what is done, waiting and failed; nothing is ingested or trained."""
+    loaded, where = _study(study, changes), _lab(lab)
+    binder = Binder(loaded, where, data)
+    unread = execution.missing(loaded, binder)
+    if unread:
+        print(f"{loaded.name}: not ingested yet: {', '.join(s.label for s in unread)}; which runs are done is known "
+              f"once they are (`ecgscale run` and `ecgscale plan` ingest them)")  # fmt: skip
+        return
+    plan = expand(loaded, binder)
     failures = _failures(plan, where)
     waiting = execution.pending(plan, where)
     failed = [p for p in waiting if p.run.uid in failures]
@@ -191,7 +199,6 @@ def show_fits(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any],
     """Print the fits of a study, or of a table of runs (.csv, .parquet)."""
     is_table = Path(study).suffix in (".csv", ".parquet")
     dumps = [fit_file(Path(study)).dump()] if is_table else fit(study, lab, data, changes)
-    out = Console(highlight=False)
     if as_json:
         print(json.dumps([{k: v for k, v in d.items() if k != "samples"} for d in dumps], indent=1))
         return
@@ -201,7 +208,7 @@ def show_fits(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any],
         grid.add_row(d.get("law_name", d["law"]["name"]), d.get("family", ""),
                      f"{d.get('eval_corpus', '')} {d.get('task', '')}", d["status"], d.get("verdict", ""),
                      values)  # fmt: skip
-    out.print(grid)
+    _print_whole(grid)
 
 
 def show_ingest(dataset: str, root: Path, out: Path, rate: float, describe: Path | None) -> None:
@@ -239,16 +246,14 @@ def ingest(dataset: str, root: Path | str, out: Path | str, rate: float = 100.0,
     return ingest_corpus(spec, Path(root), Form(rate_hz=rate), Path(out))
 
 
-def show_parts(kind: str | None) -> None:
-    """Print the parts of a kind, or of all kinds."""
-    if kind is not None and kind not in (*KINDS, "studies"):
-        raise StudyError(f'"{kind}" is not a kind of part; choose one of {", ".join((*KINDS, "studies"))}')
-    for each in (kind,) if kind else (*KINDS, "studies"):
-        if kind is None:
-            print(f"{each}:")
-        for name in packaged() if each == "studies" else names(each):
-            title = Study.load(name).title if each == "studies" else getattr(part_class(each, name), "title", "")
-            print(f"  {name:18} {title if isinstance(title, str) else ''}".rstrip() if kind is None else name)
+def _print_whole(grid: Table) -> None:
+    """Print a table without cutting a cell: as wide as it is in a file or pipe, folded in a narrow terminal."""
+    for column in grid.columns:
+        column.overflow = "fold"
+    out = Console(highlight=False)
+    wide = Console(highlight=False, width=10_000)
+    out.width = out.width if out.is_terminal else max(out.width, wide.measure(grid).maximum)
+    out.print(grid)
 
 
 def _study(study: str | Path | Study, changes: Mapping[str, Any] | None) -> Study:
@@ -271,14 +276,16 @@ def _plan(
 def _device(device: str) -> str:
     if device not in ("auto", "cpu", "cuda"):
         raise StudyError(f'--device takes auto, cpu or cuda, found "{device}"')
+    import torch
+
     if device == "cuda" and not torch.cuda.is_available():
         raise StudyError("--device cuda: torch sees no GPU here; use --device cpu")
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 @contextmanager
-def _pool(workers: int, threads: int) -> Iterator[Any]:
-    executor = execution.pool(workers, threads)
+def _workers(count: int, threads: int) -> Iterator[execution.Workers]:
+    executor = execution.Workers(count, threads)
     try:
         yield executor
     except BaseException:
@@ -286,7 +293,7 @@ def _pool(workers: int, threads: int) -> Iterator[Any]:
             process.terminate()
         executor.shutdown(wait=False, cancel_futures=True)
         raise
-    executor.shutdown()
+    executor.shutdown(wait=False)  # idle workers end while the report is made
 
 
 def _write_study(plan: Plan, lab: Lab, failures: dict[str, str]) -> None:
@@ -327,10 +334,12 @@ def _report(plan: Plan, lab: Lab, frame: pd.DataFrame, fits: list[dict[str, Any]
         corpora=[_manifest(label, source.open()) for label, source in plan.sources.items()],
         overlaps=plan.overlaps,
         skipped=plan.skipped,
-        environment={"machine": f"{platform.machine()}, {os.cpu_count()} cores", "torch": torch.__version__,
+        environment={"machine": f"{platform.machine()}, {os.cpu_count()} cores", "torch": version("torch"),
                      "threads": plan.study.training.threads, **session},
         notes=_notes(plan.study),
     )  # fmt: skip
+    from ecgscale.reporting.render import render  # Jinja: only where a report is made
+
     return render(report_input, folder / "report")
 
 

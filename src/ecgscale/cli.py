@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -29,25 +30,19 @@ def run(
     workers: WorkersOpt = None, device: DeviceOpt = "auto",
 ) -> None:  # fmt: skip
     """Do all of a study: ingest, train, evaluate, fit, report. Skips what is done, resumes what broke."""
-    from ecgscale import api
-
-    api.run(study, lab, _pairs(data), _values(changes), workers, device, command=_command())
+    _api(study).run(study, lab, _pairs(data), _values(changes), workers, device, command=_command())
 
 
 @app.command()
 def plan(study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None) -> None:
     """Say what a study will train, what it costs on this machine, and what is left out and why."""
-    from ecgscale import api
-
-    api.show_plan(study, lab, _pairs(data), _values(changes))
+    _api(study).show_plan(study, lab, _pairs(data), _values(changes))
 
 
 @app.command()
 def status(study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None) -> None:
     """Say what is done, waiting and failed."""
-    from ecgscale import api
-
-    api.show_status(study, lab, _pairs(data), _values(changes))
+    _api(study).show_status(study, lab, _pairs(data), _values(changes))
 
 
 @app.command()
@@ -56,17 +51,13 @@ def fit(
     lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None, as_json: JsonOpt = False,
 ) -> None:  # fmt: skip
     """Fit the scaling laws of a study's table, or of any table of runs."""
-    from ecgscale import api
-
-    api.show_fits(study, lab, _pairs(data), _values(changes), as_json)
+    _api(study).show_fits(study, lab, _pairs(data), _values(changes), as_json)
 
 
 @app.command()
 def report(study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None) -> None:
     """Write the report of a study from what the lab holds."""
-    from ecgscale import api
-
-    typer.echo(api.report(study, lab, _pairs(data), _values(changes), command=_command()))
+    typer.echo(_api(study).report(study, lab, _pairs(data), _values(changes), command=_command()))
 
 
 @app.command()
@@ -90,9 +81,20 @@ def list_(
     kind: Annotated[str | None, typer.Argument(help="datasets, backbones, objectives, tasks, laws or studies.")] = None,
 ) -> None:
     """List the parts that ship with ecgscale."""
+    from ecgscale import catalogue
+
+    catalogue.show(kind)
+
+
+def _api(study: str) -> ModuleType:
+    """Return the functions behind the commands; a study that does not exist is refused before torch is imported."""
+    from ecgscale.study import files
+
+    if Path(study).suffix not in (".csv", ".parquet"):
+        files.read(study)
     from ecgscale import api
 
-    api.show_parts(kind)
+    return api
 
 
 def _command() -> str:

@@ -165,9 +165,9 @@ class SequenceEncoder(nn.Module):
         self.embed = TokenConv(features, width, circular=published)
         self.lead = nn.Embedding(16, width)
         self.second = nn.Embedding(16, width)
-        self.mask_token = nn.Parameter(torch.randn(width) * 0.02)
-        self.cls = nn.Parameter(torch.randn(width) * 0.02)
-        self.positions = nn.Parameter(torch.randn(positions, width) * 0.02) if positions else None
+        self.mask_token = nn.Parameter(torch.empty(width).normal_(std=0.02))
+        self.cls = nn.Parameter(torch.empty(width).normal_(std=0.02))
+        self.positions = nn.Parameter(torch.empty(positions, width).normal_(std=0.02)) if positions else None
         self.blocks = nn.ModuleList(Block(width, heads, head_width, inner, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import json
 import pkgutil
@@ -85,8 +86,9 @@ def digest(value: Any) -> str:
 
 def names(kind: str) -> list[str]:
     """Return the names of the parts that ship with ecgscale, found by walking the folder of `kind`."""
-    package = importlib.import_module(f"ecgscale.{kind}")
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+    found = importlib.util.find_spec(f"ecgscale.{kind}")  # the package itself may import torch
+    assert found is not None
+    return sorted(m.name for m in pkgutil.iter_modules(found.submodule_search_locations) if not m.name.startswith("_"))
 
 
 @cache

@@ -6,16 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecgscale.data.beats import find_beats
+from ecgscale.data.beats import find_beats, padded
 from ecgscale.data.intervals import columns, measure
 from ecgscale.datasets.simulated import Simulated, latents
-
-
-def padded(beats: list[np.ndarray]) -> np.ndarray:
-    out = np.full((len(beats), max(map(len, beats), default=0)), -1, np.int32)
-    for row, found in zip(out, beats, strict=True):
-        row[: len(found)] = found
-    return out
 
 
 def measured(signal: np.ndarray, rate_hz: float, lead_ok: np.ndarray | None = None) -> pd.DataFrame:

@@ -95,7 +95,8 @@ def test_intervals_of_a_chance_scorer_hold_its_average_precision() -> None:
     y = (rng.random((1000, 30)) < 0.1).astype(float)
     p = rng.random(y.shape)
     value, lo, hi = bootstrap.intervals(y, p, np.arange(1000), ("auprc",), resamples=200)["auprc"]
-    drawn = bootstrap.replicates(y, p, np.arange(1000), ("auprc",), resamples=200)["auprc"].mean(axis=1)
+    draws = rng.multinomial(1000, np.full(1000, 1 / 1000), size=200)
+    drawn = bootstrap.weighted("auprc", y, p, np.arange(1000), draws).mean(axis=1)
     assert np.quantile(drawn, 0.1) > value
     assert lo < value < hi
 

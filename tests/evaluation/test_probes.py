@@ -171,6 +171,19 @@ def test_cross_validation_predicts_every_record_once_per_repeat() -> None:
     assert not np.array_equal(result.probabilities[0], result.probabilities[1])
 
 
+def test_tasks_that_share_a_call_get_what_separate_calls_give() -> None:
+    x, y = _data(120, labels=5, seed=12, slope=4.0)
+    y[:, 3] = np.arange(120) == 7  # in half of the folds the training part lacks its one positive
+    y[::3, 4] = np.nan
+    patients = np.arange(120) // 2
+    folds = _folds(patients, y)
+    shared = probes.cross_validated_probe(x, y, patients, folds)
+    for labels in ([0], [1, 2, 3], [4]):
+        alone = probes.cross_validated_probe(x, y[:, labels], patients, folds)
+        np.testing.assert_array_equal(alone.lambdas, shared.lambdas[:, labels])
+        np.testing.assert_allclose(alone.probabilities, np.stack(shared.probabilities)[:, :, labels], atol=2e-9)
+
+
 def test_cross_validation_learns_nothing_from_the_test_part() -> None:
     x, y = _data(120, seed=11)
     patients = np.arange(120)

@@ -154,3 +154,54 @@ def test_empty_table_and_text_where_a_number_belongs(make_report: Build) -> None
         rows.prepare(replace(report, table=report.table.iloc[:0]))
     with pytest.raises(ReportError, match="column N of the table"):
         rows.prepare(replace(report, table=report.table.assign(N="many")))
+
+
+def with_arms(report: ReportInput, better: float) -> ReportInput:
+    """The report with two trained arms beside the grid, on world_b as it is and in mV; in mV the loss is `better`."""
+    grid = report.table[(report.table["N"] == 43_210) & (report.table["D"] == 1000) & (report.table["role"] == "grid")]
+    grid = grid[(grid["objective"] == "supervised") & (grid["eval_corpus"] == "world_b")]
+    plain = grid.assign(role="baseline", run=grid["run"] + "z", pretrain="world_b")
+    moved = {name: plain[name] - better for name in ("value", "lo", "hi")}
+    other = plain.assign(run=plain["run"] + "mV", pretrain="world_b.mV", eval_corpus="world_b.mV", **moved)
+    corpora = [*report.corpora[:1], {**report.corpora[1], "unit": "z_record_lead"}]
+    corpora.append({**report.corpora[1], "name": "world_b.mV", "unit": "mV"})
+    table = pd.concat([report.table, plain, other], ignore_index=True)
+    return replace(report, table=table, corpora=corpora)
+
+
+@pytest.mark.parametrize(("better", "reading"), [(0.3, "mV better"), (-0.3, "z-score better"), (0.001, "cannot tell")])
+def test_forms_of_the_signal_are_compared_on_the_same_models(make_report: Build, better: float, reading: str) -> None:
+    report = with_arms(make_report(), better)
+    found = rows.forms(report, rows.prepare(report))
+    assert set(found["form"]) == {"z-score", "mV"} and set(found["kind"]) == {"arm"}
+    loss, _ = tables.forms(found)
+    assert loss.head[2:4] == ("loss, z-score", "loss, mV") and len(loss.rows) == 4
+    assert {row[-1].text for row in loss.rows} == {reading}
+    assert loss.rows[0][-2].text.count(",") == 1  # a difference by seed
+    assert "mV against z-score, same models and records: of 4 comparisons by loss" in said(report)
+
+
+def test_arms_are_neither_random_weights_nor_contestants(make_report: Build) -> None:
+    report = with_arms(make_report(), 0.3)
+    table = rows.prepare(report)
+    assert set(table.loc[table["kind"] == "random", "objective"]) == {"random"}
+    assert set(rows.comparable(table)["run"]) == set(rows.comparable(rows.prepare(make_report()))["run"])
+    named = {row[0].text for row in tables.grid(table).rows}
+    assert {"resnet1d · supervised (world_b)", "resnet1d · supervised (world_b.mV)"} <= named
+
+
+def test_a_baseline_with_the_best_loss_is_said(make_report: Build) -> None:
+    report = make_report()
+    hand = report.table["backbone"] == "handcrafted"
+    lower = report.table.assign(value=report.table["value"].where(~hand, report.table["value"] - 0.5))
+    assert "A baseline has the best loss of all" not in said(report)
+    assert "hand-crafted features on 4 of 4" in said(replace(report, table=lower))
+
+
+def test_ahead_of_random_weights_is_the_paired_difference(make_report: Build) -> None:
+    report = make_report()
+    worse = (report.table["metric"] == rows.PAIRED) & (report.table["backbone"] == "resnet1d")
+    table = report.table.assign(**{k: report.table[k].where(~worse, 0.2) for k in ("value", "lo", "hi")})
+    won = standings(rows.comparable(rows.prepare(replace(report, table=table))), "loss")
+    seen = won.set_index("eval_corpus")["beats_random"]
+    assert set(seen["world_b"]) == {"no"} and set(seen["world_c"]) == {"yes"}  # the paired rows are of world_b

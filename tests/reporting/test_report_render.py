@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 
 from ecgscale.reporting import ReportError, ReportInput
+from ecgscale.reporting.inventory import overlaps
 from ecgscale.reporting.render import render
 from ecgscale.reporting.rows import families, prepare
 
@@ -297,3 +298,23 @@ def test_unwritable_folder_is_one_sentence(make_report: Build, tmp_path: Path) -
 def test_torch_is_never_imported() -> None:
     code = "import sys, ecgscale.reporting.render; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_why_a_loss_may_lie_below_the_known_floor_is_said_once_per_place(twin: dict[str, Any]) -> None:
+    words = "a measured loss may lie below it"
+    drawn = [f["id"] for f in twin["figures"] if words in f["caption"]]
+    assert drawn == ["id-loss-vs-N"]
+    assert [t["id"] for t in twin["tables"] if words in t["caption"]] == ["law-scaling"]
+    floors = [any(r.get("kind") == "floor" for r in f["frame"]["records"]) for f in twin["figures"]]
+    assert twin["figures"][floors.index(True)]["id"] == drawn[0]
+
+
+def test_tasks_of_a_corpus_share_a_row_of_the_overlaps() -> None:
+    same = {"a": "w (training)", "shared_patients": 0, "verdict": "no patient stands on both sides"}
+    pairs = [same | {"b": f"v: {task} (test)"} for task in ("af", "mi")]
+    table = overlaps([*pairs, same | {"b": "v: st (test)", "shared_patients": 3, "verdict": "refused"}])
+    assert [(row[0].text, row[0].note) for row in table.rows] == [
+        ("w (training) × v (test)", "af, mi"),
+        ("w (training) × v (test)", "st"),
+    ]
+    assert len(table.records) == 3

@@ -9,6 +9,7 @@ threshold. `xqrs` is the published finder, wfdb's XQRS on lead I.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -20,6 +21,7 @@ Float = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.int32]
 Position = npt.NDArray[np.intp]
+Seconds = npt.NDArray[np.float64]
 Finder = Literal["energy", "xqrs"]
 
 REVISION = 1  # raise it whenever a beat may move: it is part of a corpus's digest
@@ -74,6 +76,36 @@ def find_beats(signal: Float, rate_hz: float, lead_ok: Bool | None = None, finde
     for start in range(0, len(signal), _CHUNK):
         beats += _by_energy(signal[start : start + _CHUNK], rate_hz, present[start : start + _CHUNK])
     return beats
+
+
+def padded(beats: Sequence[npt.NDArray[np.integer]]) -> Index:
+    """Return beats as one array [record, beat], the shorter rows ending in -1."""
+    out = np.full((len(beats), max(map(len, beats), default=0)), -1, np.int32)
+    for row, found in zip(out, beats, strict=True):
+        row[: len(found)] = found
+    return out
+
+
+def agreement(found_s: Sequence[Seconds], true_s: Sequence[Seconds], within_s: float) -> tuple[float, float]:
+    """Return the sensitivity and the precision of found beats against true ones.
+
+    Every true beat is matched with the nearest free found one; found beats outside the span of a record's true beats
+    do not count, because nothing is known there.
+
+    Args:
+        found_s, true_s: Rising times of the beats of every record, s; a record has at least one true beat.
+        within_s: The farthest that a match may be off, s.
+    """
+    hits = wanted = given = 0
+    for found, true in zip(found_s, true_s, strict=True):
+        found = found[(found >= true[0] - within_s) & (found <= true[-1] + within_s)]
+        free = np.ones(len(found), bool)
+        for beat in true:
+            gaps = np.where(free, np.abs(found - beat), np.inf)
+            if len(gaps) and gaps.min() <= within_s:
+                free[gaps.argmin()] = False
+        hits, wanted, given = hits + int((~free).sum()), wanted + len(true), given + len(found)
+    return hits / wanted, hits / given
 
 
 def _by_energy(signal: Float, rate_hz: float, present: Bool) -> list[Index]:

@@ -62,33 +62,12 @@ def intervals(
     Raises:
         ValueError: shapes differ or a metric is unknown.
     """
-    repeats = _repeats(probabilities)
-    values = {m: float(np.mean([metric.macro(metric.named(m)(y, p)) for p in repeats])) for m in metrics}
-    drawn = replicates(y, probabilities, patients, metrics, resamples, seed)
-    return {m: _interval(values[m], _macro(drawn[m]), bounded=m != "loss") for m in metrics}
-
-
-def replicates(
-    y: npt.ArrayLike,
-    probabilities: npt.ArrayLike,
-    patients: npt.ArrayLike,
-    metrics: Sequence[str] = ("loss", "auroc", "auprc"),
-    resamples: int = 1000,
-    seed: int = 0,
-) -> dict[str, Array]:
-    """Return every metric of every resample, [resample, label]; NaN where a label lacks a class.
-
-    Arguments as `intervals`.
-    """
     codes, count = _codes(patients, len(np.asarray(y)))
     repeats = _repeats(probabilities)
-    parts: dict[str, list[Array]] = {m: [] for m in metrics}
-    prepared = [[_prepare(m, y, p, codes) for m in metrics] for p in repeats]
-    for weights in _draws(count, len(codes), resamples, seed):
-        for i, name in enumerate(metrics):
-            parts[name].append(np.mean([run[i](weights) for run in prepared], axis=0))
-    labels = np.atleast_2d(np.asarray(y).T).shape[0]
-    return {m: np.concatenate([np.empty((0, labels)), *p]) for m, p in parts.items()}
+    values = {m: float(np.mean([metric.macro(metric.named(m)(y, p)) for p in repeats])) for m in metrics}
+    kernels = [_averaged([_prepare(m, y, p, codes) for p in repeats]) for m in metrics]
+    drawn = _resampled(kernels, count, len(codes), resamples, seed)
+    return {m: _interval(values[m], d, bounded=m != "loss") for m, d in zip(metrics, drawn, strict=True)}
 
 
 def weighted(
@@ -125,8 +104,7 @@ def paired_difference(
     codes, count = _codes(patients, len(a))
     difference = _weighted_mean((a - b).reshape(len(a), -1), codes)
     value = metric.macro(difference(np.ones((count, 1), dtype=np.float32)))
-    drawn = [_macro(difference(weights)) for weights in _draws(count, len(codes), resamples, seed)]
-    return _interval(value, np.concatenate([np.empty(0), *drawn]))
+    return _interval(value, _resampled([difference], count, len(codes), resamples, seed)[0])
 
 
 Kernel = Callable[[Weights], Array]  # weights [patient, resample] -> metric [resample, label]
@@ -164,6 +142,10 @@ def _prepare(name: str, y: npt.ArrayLike, scores: npt.ArrayLike, codes: npt.NDAr
     return lambda weights: np.stack([kernel(r, weights) for r in ranked], axis=1)
 
 
+def _averaged(kernels: Sequence[Kernel]) -> Kernel:
+    return lambda weights: np.mean([kernel(weights) for kernel in kernels], axis=0)
+
+
 def _weighted_mean(values: Array, codes: npt.NDArray[np.intp]) -> Kernel:
     """Mean over known records per label: sums per patient once, then one product per chunk."""
     known = ~np.isnan(values)
@@ -186,10 +168,15 @@ def _cumulative(rows: Weights) -> Weights:
     return total
 
 
-def _auroc(ranked: _Ranked, weights: Weights) -> Array:
+def _running(ranked: _Ranked, weights: Weights) -> tuple[Weights, Weights, Weights]:
+    """Weights of the positives, and running sums of all known records and of the positives."""
     drawn = weights[ranked.patient]
     positive = drawn[ranked.positives]
-    all_, true = _cumulative(drawn), _cumulative(positive)
+    return positive, _cumulative(drawn), _cumulative(positive)
+
+
+def _auroc(ranked: _Ranked, weights: Weights) -> Array:
+    positive, all_, true = _running(ranked, weights)
     above = all_[ranked.before] - true[ranked.positives_before]
     through = all_[ranked.through] - true[ranked.positives_through]
     lost = (positive * (above + through)).sum(axis=0, dtype=np.float64) / 2
@@ -198,12 +185,19 @@ def _auroc(ranked: _Ranked, weights: Weights) -> Array:
 
 
 def _auprc(ranked: _Ranked, weights: Weights) -> Array:
-    drawn = weights[ranked.patient]
-    positive = drawn[ranked.positives]
-    all_, true = _cumulative(drawn), _cumulative(positive)
+    positive, all_, true = _running(ranked, weights)
     precision = true[ranked.positives_through] / np.maximum(all_[ranked.through], 1)
     average = _divide((positive * precision).sum(axis=0, dtype=np.float64), true[-1])
     return np.where(all_[-1] > true[-1], average, np.nan)
+
+
+def _resampled(kernels: Sequence[Kernel], patients: int, records: int, resamples: int, seed: int) -> list[Array]:
+    """Return the macro mean of every kernel, [resample], all on the same draws."""
+    drawn: list[list[Array]] = [[np.empty(0)] for _ in kernels]
+    for weights in _draws(patients, records, resamples, seed):
+        for kernel, macros in zip(kernels, drawn, strict=True):
+            macros.append(_macro(kernel(weights)))
+    return [np.concatenate(macros) for macros in drawn]
 
 
 def _draws(patients: int, records: int, resamples: int, seed: int) -> Iterator[Weights]:

@@ -1,12 +1,13 @@
-"""One task on one corpus: from frozen features to rows of the table.
+"""Tasks on one corpus: from frozen features to rows of the table.
 
 The held-out loss of every record is kept for paired comparisons.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from ecgscale.evaluation import bootstrap, metrics, probes
 from ecgscale.loader import Rows
 from ecgscale.runs import TaskField
 from ecgscale.spec import Spec
+from ecgscale.tasks import TaskSpec
 
 Encode = Callable[[Rows], np.ndarray]  # rows of the corpus -> features [row, width]
 
@@ -27,7 +29,7 @@ FOLDS, REPEATS = 2, 5  # cross-validation of small sets: 5 × 2 (Dietterich 1998
 class EvalSpec(Spec):
     """What is measured, on which records, how."""
 
-    revision: ClassVar[int] = 1  # of this protocol
+    revision: ClassVar[int] = 2  # of this protocol
 
     corpus: str  # digest
     task: TaskField
@@ -50,7 +52,7 @@ class EvalSpec(Spec):
         rule = self.split
         if self.task.parts == "patients" and rule.by == "folds":
             rule = SplitRule(by="patients")
-        divided = parts(corpus.index, rule, self.order)
+        divided = _parts(corpus, rule, self.order)
         return {name: divided[name][: getattr(self, name)] for name in ("train", "validation", "test")}
 
     def tested(self, corpus: Corpus) -> Rows:
@@ -69,61 +71,86 @@ class Evaluated:
 
     Attributes:
         rows: The table's columns metric, unit, value, lo, hi, n, n_pos, part.
-        losses: Loss of each tested record [record], nats.
+        losses: Loss of each tested record, mean over repeats, nats [record, label]; NaN where the target is unknown.
     """
 
     rows: list[dict[str, Any]]
     losses: np.ndarray
 
 
-def evaluate(spec: EvalSpec, corpus: Corpus, encode: Encode, seed: int = 0) -> Evaluated:
+def evaluate(specs: Sequence[EvalSpec], corpus: Corpus, encode: Encode, seed: int = 0) -> dict[EvalSpec, Evaluated]:
     """Fit the probe on the training part, choose on validation, report on test.
 
     Args:
-        spec: The evaluation.
-        corpus: The corpus it names by digest.
+        specs: Evaluations on one corpus; those by cross-validation on the same folds share one call of the probe.
+        corpus: The corpus they name by digest.
         encode: Gives the frozen features of rows.
         seed: Of the patient bootstrap.
 
     Returns:
-        Macro AUROC, macro AUPRC and mean loss with 95 % patient-bootstrap intervals, and per-record losses.
+        For each spec macro AUROC, macro AUPRC and mean loss with 95 % patient-bootstrap intervals, and per-record
+        losses. Metrics of repeated cross-validation are averaged over its repeats.
     """
-    targets = spec.task.targets(corpus.index).to_numpy(np.float64)
-    patients = corpus.index["patient"].factorize()[0]
-    chosen = spec.rows(corpus)
-    if "all" in chosen:
-        rows, truth, probability = _cross_validate(spec, corpus, targets, encode)
-    else:
-        rows, truth, probability = _hold_out(chosen, targets, encode)
-    losses = metrics.record_losses(truth, probability)
-    intervals = bootstrap.intervals(truth, probability, patients[rows], resamples=spec.resamples, seed=seed)
-    known = ~np.isnan(truth)
-    n, n_pos = int(known.any(1).sum()), int(np.nansum(truth))
-    if "all" in chosen:
-        n, n_pos = n // REPEATS, n_pos // REPEATS
+    targets = {spec: _targets(corpus, spec.task) for spec in specs}
+    crossed = [spec for spec in targets if spec.task.parts == "crossval"]
+    probabilities = {spec: _hold_out(spec, corpus, y, encode) for spec, y in targets.items() if spec not in crossed}
+    for order in {spec.order for spec in crossed}:
+        alike = {spec: targets[spec] for spec in crossed if spec.order == order}
+        probabilities |= _cross_validate(alike, order, corpus, encode)
+    return {spec: _measured(spec, corpus, y, probabilities[spec], seed) for spec, y in targets.items()}
+
+
+def _measured(spec: EvalSpec, corpus: Corpus, targets: np.ndarray, probabilities: np.ndarray, seed: int) -> Evaluated:
+    """Score probabilities [repeat, record, label] of the tested records."""
+    rows = spec.tested(corpus)
+    truth, patients = targets[rows], corpus.index["patient"].factorize()[0][rows]
+    losses = np.mean([metrics.record_losses(truth, p) for p in probabilities], axis=0)
+    intervals = bootstrap.intervals(truth, probabilities, patients, resamples=spec.resamples, seed=seed)
+    counts = metrics.counts(truth)
     units = {"loss": "nats", "auroc": "1", "auprc": "1"}
-    result = [
-        {"metric": m, "unit": units[m], "value": v, "lo": lo, "hi": hi, "n": n, "n_pos": n_pos, "part": "test"}
-        for m, (v, lo, hi) in intervals.items()
-    ]
-    return Evaluated(result, losses)
+    return Evaluated(
+        [
+            {"metric": m, "unit": units[m], "value": value, "lo": lo, "hi": hi, "n": counts.n, "n_pos": counts.n_pos,
+             "part": "test"}
+            for m, (value, lo, hi) in intervals.items()
+        ],
+        losses,
+    )  # fmt: skip
 
 
-def _hold_out(chosen: dict[str, Rows], targets: np.ndarray, encode: Encode) -> tuple[Rows, np.ndarray, np.ndarray]:
+def _hold_out(spec: EvalSpec, corpus: Corpus, targets: np.ndarray, encode: Encode) -> np.ndarray:
+    """Return probabilities [1, record, label] of the test part."""
+    chosen = spec.rows(corpus)
     x = {part: encode(rows) for part, rows in chosen.items()}
     y = {part: targets[rows] for part, rows in chosen.items()}
     probe = probes.linear_probe(x["train"], y["train"], x["validation"], y["validation"], [x["test"]])
-    return chosen["test"], y["test"], probe.probabilities[0]
+    return probe.probabilities[0][None]
 
 
 def _cross_validate(
-    spec: EvalSpec, corpus: Corpus, targets: np.ndarray, encode: Encode
-) -> tuple[Rows, np.ndarray, np.ndarray]:
-    rows = np.arange(len(targets))
-    x = encode(rows)
+    targets: dict[EvalSpec, np.ndarray], order: int, corpus: Corpus, encode: Encode
+) -> dict[EvalSpec, np.ndarray]:
+    """Return probabilities [repeat, record, label] of every record for tasks on the same folds."""
     patients = corpus.index["patient"].factorize()[0]
-    labels = corpus.index.filter(regex=r"^label\.")  # all of them, so that the folds of a corpus serve all of its tasks
-    folds = crossval(corpus.index, labels, FOLDS, REPEATS, spec.order)
-    result = probes.cross_validated_probe(x, targets, patients, folds)
-    repeats = len(result.probabilities)
-    return np.tile(rows, repeats), np.tile(targets, (repeats, 1)), np.concatenate(result.probabilities)
+    x = encode(np.arange(len(corpus.index)))
+    result = probes.cross_validated_probe(x, np.hstack(list(targets.values())), patients, _folds(corpus, order))
+    ends = np.cumsum([y.shape[1] for y in targets.values()])[:-1]
+    return dict(zip(targets, np.split(np.stack(result.probabilities), ends, axis=2), strict=True))
+
+
+@lru_cache(maxsize=32)
+def _targets(corpus: Corpus, task: TaskSpec) -> np.ndarray:
+    """The targets of a task [record, label], read once per process."""
+    return task.targets(corpus.index).to_numpy(np.float64)
+
+
+@lru_cache(maxsize=32)
+def _parts(corpus: Corpus, rule: SplitRule, order: int) -> dict[str, Rows]:
+    """The parts of a corpus, divided once per process."""
+    return parts(corpus.index, rule, order)
+
+
+@lru_cache(maxsize=32)
+def _folds(corpus: Corpus, order: int) -> list[tuple[Rows, Rows]]:
+    """The folds of a corpus, dealt once per process by all of its labels, so that they serve all of its tasks."""
+    return crossval(corpus.index, corpus.index.filter(regex=r"^label\."), FOLDS, REPEATS, order)

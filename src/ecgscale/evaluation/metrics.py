@@ -19,7 +19,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 Array = npt.NDArray[np.float64]
 
@@ -89,7 +88,9 @@ def auroc(y: npt.ArrayLike, scores: npt.ArrayLike) -> Array:
     """Return the area under the ROC curve [label]; NaN for a label without both classes."""
     y, scores = targets(y, scores)
     # unknown records rank after all known ones, so they move nobody's rank
-    ranks = stats.rankdata(np.where(np.isnan(y), np.inf, scores), axis=0)
+    from scipy.stats import rankdata  # a second to import
+
+    ranks = rankdata(np.where(np.isnan(y), np.inf, scores), axis=0)
     positive, negative = (y == 1).sum(axis=0), (y == 0).sum(axis=0)
     above = np.where(y == 1, ranks, 0.0).sum(axis=0) - positive * (positive + 1) / 2
     return _ratio(above, positive * negative)

@@ -29,13 +29,15 @@ from ecgscale.rng import generator
 Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
 
-REVISION: Final = 1  # bumped when a probe's numbers change
+REVISION: Final = 2  # bumped when a probe's numbers change
 LAMBDAS: Final = 10  # values in the default grid
 STRONG: Final = 10.0  # its first lambda: next to nothing but the prevalence is left
 WEAK: Final = 1e-3  # its last one times the training records: the same prior on w for every size of the training part
-BATCH: Final = 32  # (label, lambda) pairs solved at once
+BATCH: Final = 32  # (label, lambda) pairs solved at once, more of them while
+CELLS: Final = 50_000  # their logits (record × pair) stay in the cache
 INNER_FOLDS: Final = 4
-INNER_GAP: Final = 1e-7  # nats; enough to rank the lambdas
+INNER_GAP: Final = 1e-9  # nats; at 1e-7 one lambda in a thousand, tied with another, turned on what else was solved
+OUTER_GAP: Final = 1e-20  # nats; probabilities good to 1e-9: which labels are solved together does not show
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,8 @@ def cross_validated_probe(
 ) -> CrossValidated:
     """Predict every record out of fold; lambda is chosen per label on patient-disjoint folds inside the training part.
 
+    Labels do not touch each other: the labels of several tasks in one call get what separate calls would give.
+
     Args:
         x: Features [record, feature].
         y: [record, label]: 1, 0 or NaN.
@@ -154,7 +158,7 @@ def cross_validated_probe(
             tested = np.zeros(len(x), dtype=bool)
         path_lambdas = grid(len(train)) if lambdas is None else np.asarray(lambdas, dtype=np.float64)
         best = path_lambdas[_inner_choice(x[train], y[train], patients[train], path_lambdas, seed, i)]
-        path = fit_path(x[train], y[train], best[None])
+        path = fit_path(x[train], y[train], best[None], OUTER_GAP)
         results[-1][test] = path.predict(x[test])[0]
         if tested[test].any():
             raise ValueError(f"fold {i} tests a record twice within one repeat")
@@ -187,7 +191,7 @@ def fit_path(x: npt.ArrayLike, y: Array, lambdas: Array, gap: float = GAP) -> Pa
     positive, known = (y == 1).sum(axis=0), (~np.isnan(y)).sum(axis=0)
     intercepts[:] = np.log((positive + 1) / (known - positive + 1))
     labels = np.flatnonzero(metrics.has_both_classes(y))
-    step = max(1, BATCH // max(1, len(labels)))
+    step = max(1, max(BATCH, CELLS // len(z)) // max(1, len(labels)))
     start, converged = None, True
     for first in range(0, len(lambdas) if len(labels) else 0, step):
         part = lambdas[first : first + step, labels]

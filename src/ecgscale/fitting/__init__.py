@@ -20,7 +20,7 @@ from ecgscale.rng import generator
 
 __all__ = ["LawFit", "fit", "fit_file", "read_points"]
 
-REVISION = 1  # bumped when the numbers of a fit change: stored fits are then made anew
+REVISION = 2  # bumped when the numbers of a fit change: stored fits are then made anew
 
 ALIASES = {  # role: names a column may have, the first one found is taken
     "N": ("N", "params", "Model Size"),

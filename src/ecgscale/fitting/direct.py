@@ -67,21 +67,34 @@ def _run(problem: Problem, start: Array, y: Array, options: dict[str, float]) ->
         low[problem.held] = high[problem.held] = np.log(max(lower[problem.held], 1e-300))
     first = np.clip(np.concatenate([np.log(np.maximum(start[:m], 1e-10)), start[m:]]), low, high)
     bounds = list(zip(low, high, strict=True))
-    found = minimize(_objective, first, (problem, y), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    found = minimize(
+        _objective,
+        first,
+        (problem, np.log(y) if problem.log else y),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options=options,
+    )
     z = np.concatenate([np.exp(found.x[:m]), found.x[m:]])
     return Direct(z, float(problem.value(z, y)))
 
 
-def _objective(packed: Array, problem: Problem, y: Array) -> tuple[float, Array]:
+def _objective(packed: Array, problem: Problem, target: Array) -> tuple[float, Array]:
+    """Return the objective and its gradient for targets [point], their logarithms where residuals are of log L."""
     m, delta = len(problem.law.linear), problem.delta
     logs = packed[:m, None] + problem.log_terms(packed[m:])
     top = logs.max(axis=0)
     parts = np.exp(logs - top)
-    share, log_fitted = parts / parts.sum(axis=0), top + np.log(parts.sum(axis=0))
-    fitted = np.exp(log_fitted)
-    residual = log_fitted - np.log(y) if problem.log else fitted - y
-    inner = np.minimum(np.abs(residual), delta)
-    pull = np.minimum(np.maximum(residual, -delta), delta) * (1.0 if problem.log else fitted)
+    whole = parts.sum(axis=0)
+    share, log_fitted = parts / whole, top + np.log(whole)
+    fitted = log_fitted if problem.log else np.exp(log_fitted)
+    residual = fitted - target
+    size = np.abs(residual)
+    inner = np.minimum(size, delta)
+    pull = np.minimum(np.maximum(residual, -delta), delta)
+    if not problem.log:
+        pull *= fitted
     gradient = np.zeros(len(packed))
     gradient[:m] = share @ pull
     for (j, k), slope in problem.slopes(packed[m:][None]).items():
@@ -89,4 +102,4 @@ def _objective(packed: Array, problem: Problem, y: Array) -> tuple[float, Array]
     unit = (
         delta if np.isfinite(delta) else 1.0
     )  # of the size of the residuals, so that L-BFGS's tolerances mean something
-    return float((inner * (np.abs(residual) - 0.5 * inner)).sum() / unit), gradient / unit
+    return float((inner * (size - 0.5 * inner)).sum() / unit), gradient / unit

@@ -6,6 +6,9 @@ fit begins with a delta of the size of its residuals and shrinks it towards the 
 (Madsen & Nielsen 1993, SIAM J. Optim. 3:223). Coefficients stay >= 0 and exponents in their search range; a
 parameter at its limit is frozen while the gradient pushes it outwards, so sub-models (E, A or B = 0) are reached
 exactly.
+
+A step is tried at many lengths at once: kinks close by make short ones good, and a long flat valley (E against A as
+alpha nears 0) is crossed by long ones, where a damped step alone would take hundreds.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ from ecgscale.laws import Array
 
 TOLERANCE = 1e-7  # projected gradient relative to the sum of its absolute contributions
 LONGEST = 2.0  # move of a scaled parameter in one step
+LENGTHS = np.array([64.0, 16.0, 5.0, 2.0, 1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.002])  # of a step, tried together
+DAMPING = (1e-6, 1e12)  # lower and upper limit, relative to the metric
+EXACT = 1e-24  # objective of points met to the last digit: nothing is left to improve
 SHRINK = 0.25  # of delta, each time the wider problem is nearly solved
 
 
@@ -64,14 +70,13 @@ def polish(problem: Problem, y: Array, start: Array, weight: Array | None = None
         gradient = np.where(frozen, 0.0, model.gradient)
         left[live] = (np.abs(gradient) / model.size).max(axis=1)
         step, convex = _step(model, gradient, frozen, damp[live], lower - zl, upper - zl)
-        trial = np.clip(zl + step, lower, upper)
-        after = total(problem.residual(problem.fitted(trial), yl), dl[:, None], wl)
+        trial, after, length = _search(problem, zl, step, yl, wl, dl)
         better = after < now
         z[live[better]] = trial[better]
-        damp[live] = np.clip(damp[live] * np.where(better & convex, 0.15, 6), 1e-12, 1e12)
+        damp[live] = np.clip(damp[live] * _factor(better, convex, length), *DAMPING)
         waited[live] += 1
         final = dl <= problem.delta
-        settled = (left[live] < np.where(final, TOLERANCE, 3e-2)) | (damp[live] > 1e9)
+        settled = (left[live] < np.where(final, TOLERANCE, 3e-2)) | (damp[live] > 1e9) | (now < EXACT)
         wider = ~final & (settled | (waited[live] >= 6))
         delta[live[wider]] = np.maximum(dl[wider] * SHRINK, problem.delta)
         damp[live[wider]] = np.clip(damp[live[wider]], 1e-6, 1e-1)
@@ -88,7 +93,7 @@ def polish(problem: Problem, y: Array, start: Array, weight: Array | None = None
 def jacobian(problem: Problem, z: Array) -> tuple[Array, Array]:
     """Return d fitted / d z [fit, parameter, point] and the fitted values [fit, point], both scaled."""
     m = len(problem.law.linear)
-    terms = problem.terms(z[:, m:]).value
+    terms = problem.scaled(z[:, m:])
     jac = np.zeros((len(z), z.shape[1], terms.shape[-1]))
     jac[:, :m] = terms
     for (j, k), slope in problem.slopes(z[:, m:]).items():
@@ -152,6 +157,25 @@ def _step(
     return step, ~uphill
 
 
+def _search(
+    problem: Problem, z: Array, step: Array, y: Array, weight: Array | None, delta: Array
+) -> tuple[Array, Array, Array]:
+    """Return the best point along each step, its objective and the length that led there."""
+    lower, upper = problem.box
+    trial = np.clip(z[:, None] + LENGTHS[:, None] * step[:, None], lower, upper)
+    residual = problem.residual(problem.fitted(trial), y[:, None])
+    after = total(residual, delta[:, None, None], None if weight is None else weight[:, None])
+    best = after.argmin(axis=1)
+    rows = np.arange(len(z))
+    return trial[rows, best], after[rows, best], LENGTHS[best]
+
+
+def _factor(better: np.ndarray, convex: np.ndarray, length: Array) -> Array:
+    """Return what the damping is multiplied with: less after a whole step of a convex model, more after a short one."""
+    whole, short = np.where(convex, 0.15, 1.0), np.where(length >= 0.1, 1.5, 4.0)
+    return np.where(better, np.where(length >= 0.5, whole, short), 100.0)
+
+
 def _boxed(matrix: Array, gradient: Array, frozen: np.ndarray, below: Array, above: Array) -> Array:
     """Minimise the quadratic model within the box.
 
@@ -159,19 +183,23 @@ def _boxed(matrix: Array, gradient: Array, frozen: np.ndarray, below: Array, abo
     other parameters and jam close to a limit.
     """
     fixed, move = frozen.copy(), np.zeros_like(gradient)
-    rows = np.arange(len(gradient))
+    rows: np.ndarray | slice = slice(None)
     for _ in range(gradient.shape[1]):
-        held, free = fixed[rows], ~fixed[rows]
-        inner = matrix[rows] * (free[:, :, None] & free[:, None, :]) + np.eye(free.shape[1]) * held[:, :, None]
-        slope = gradient[rows] + (matrix[rows] @ np.where(held, move[rows], 0.0)[..., None])[..., 0]
-        step = np.where(held, move[rows], _solve(inner, -np.where(held, 0.0, slope)))
-        low, high = below[rows], above[rows]
-        crossing = free & ((step < low) | (step > high))
-        move[rows] = np.clip(step, low, high)
-        fixed[rows] |= crossing
-        rows = rows[crossing.any(axis=1)]
-        if not len(rows):
+        part, held = matrix[rows], fixed[rows]
+        free = 1.0 - held
+        moved = move[rows] * held
+        inner = part * (free[:, :, None] * free[:, None, :])
+        np.einsum("bqq->bq", inner)[...] += held
+        slope = gradient[rows] + (part @ moved[..., None])[..., 0]
+        step = np.where(held, moved, _solve(inner, -slope * free))
+        inside = np.minimum(np.maximum(step, below[rows]), above[rows])
+        move[rows] = inside
+        crossing = ~held & (step != inside)
+        again = crossing.any(axis=1)
+        if not again.any():
             break
+        rows = np.flatnonzero(again) if isinstance(rows, slice) else rows[again]
+        fixed[rows] |= crossing[again]
     return move
 
 

@@ -92,14 +92,23 @@ class Problem:
         return _nonzero(slopes) if slopes.ndim == 3 else None
 
     def log_terms(self, theta: Array) -> Array:
-        """Return the logarithms of the scaled basis [term, point] for one set of exponents [exponent]."""
+        """Return the logarithms of the scaled basis [..., term, point] for exponents [..., exponent]."""
         slopes = self._fixed_slopes
         if slopes is None:
-            return np.log(self.terms(theta).value)
-        logs = self._log_offset.copy()
+            return np.asarray(np.log(self.terms(theta).value))
+        logs = np.empty((*theta.shape[:-1], *self._log_offset.shape))
+        logs[...] = self._log_offset
         for (j, k), slope in slopes.items():
-            logs[j] += theta[k] * slope
+            logs[..., j, :] += theta[..., k, None] * slope
         return logs
+
+    def scaled(self, theta: Array) -> Array:
+        """Return the scaled basis [..., term, point] as `terms` does, without its means and several times faster
+        where log terms are linear in the exponents."""
+        if self._fixed_slopes is None:
+            return self.terms(theta).value
+        logs = self.log_terms(theta)
+        return np.asarray(np.exp(logs, out=logs))
 
     @cached_property
     def _log_offset(self) -> Array:
@@ -113,7 +122,7 @@ class Problem:
     def fitted(self, z: Array) -> Array:
         """Return the scaled values [..., point] at packed parameters [..., parameter]."""
         m = len(self.law.linear)
-        return np.asarray((z[..., None, :m] @ self.terms(z[..., m:]).value)[..., 0, :])
+        return np.asarray((z[..., None, :m] @ self.scaled(z[..., m:]))[..., 0, :])
 
     def residual(self, fitted: Array, y: Array) -> Array:
         """Return the residuals for scaled fitted values and scaled targets."""

@@ -10,6 +10,7 @@ import io
 import math
 import re
 from collections.abc import Callable
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,10 +50,10 @@ _RC: dict[str, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
 }
-_REFERENCES: dict[str, tuple[str, Any, str]] = {  # kind of a reference line: its name in the legend, dashes, colour
-    "floor": ("known floor", (0, (5, 3)), INK),
-    "random": ("random weights", "-", RANDOM.colour),
-    "handcrafted": ("hand-crafted features", (0, (5, 1.5, 1, 1.5)), MUTED),
+_REFERENCES: dict[str, tuple[str, tuple[Any, ...], str]] = {  # kind of a line: its name, dashes by label, colour
+    "floor": ("known floor", ((0, (5, 3)),), INK),
+    "random": ("random weights", ("-", (0, (10, 2.5)), (0, (2, 2))), RANDOM.colour),
+    "handcrafted": ("hand-crafted features", ((0, (5, 1.5, 1, 1.5)),), MUTED),
 }
 
 
@@ -96,7 +97,8 @@ def curves(
     columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
     width = WIDTH_IN if columns > 1 else SINGLE_IN
-    handles = [*_family_handles(look), *_line_handles(lines, fitted)]
+    dashes = _reference_lines(lines)
+    handles = [*_family_handles(look), *_line_handles(dashes, fitted)]
     top = _legend_in(handles, width) + 0.5
     height = top + rows * (2.2 if columns > 1 else 2.8) + (rows - 1) * 0.85 + 0.5
 
@@ -106,7 +108,7 @@ def curves(
         _legend(figure, handles)
         for axes, panel in zip(grid, panels, strict=False):
             here, fits, refs = (frame[frame["panel"] == panel] for frame in (points, fitted, lines))
-            _curve_panel(axes, here, fits, refs, look, counts=counts)
+            _curve_panel(axes, here, fits, refs, look, dashes, counts=counts)
             _heading(axes, panel, stamp)
             axes.set_xlabel(x_label)
             if axes.get_subplotspec().is_first_col():
@@ -136,8 +138,9 @@ def forest(frame: pd.DataFrame, *, salt: str, stamp: str, x_labels: dict[str, st
         raise ValueError(f"figure {salt}: nothing to draw, expected at least one estimate")
     series = frame[["kind", "family"]].drop_duplicates()
     look = marks(list(series.loc[series["kind"] == "grid", "family"]))
-    for kind, name in sorted(series[series["kind"] != "grid"].itertuples(index=False, name=None), reverse=True):
-        look[name] = RANDOM if kind == "random" else HANDCRAFTED
+    for kind, mark in (("random", RANDOM), ("handcrafted", HANDCRAFTED)):
+        names = sorted(series.loc[series["kind"] == kind, "family"])
+        look |= {name: mark._replace(marker=m) for name, m in zip(names, cycle(mark.marker + "1|_*"), strict=False)}
     panels, rows = list(dict.fromkeys(frame["panel"])), list(dict.fromkeys(frame["row"]))
     handles = _family_handles(look, set(series.loc[series["kind"] != "grid", "family"]))
     top = _legend_in(handles, WIDTH_IN) + 0.5
@@ -156,8 +159,26 @@ def forest(frame: pd.DataFrame, *, salt: str, stamp: str, x_labels: dict[str, st
     return Drawn(_svg(paint, WIDTH_IN, height, salt), frame.assign(drawn="point"))
 
 
+def _reference_lines(lines: pd.DataFrame) -> dict[tuple[str, str], tuple[str, dict[str, Any]]]:
+    """Return the legend's text and the look of every (kind, label) of reference line; baselines of a kind differ."""
+    out: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+    for kind, (name, dashes, colour) in _REFERENCES.items():
+        labels = sorted(lines.loc[lines["kind"] == kind, "label"].unique())
+        for i, label in enumerate(labels):
+            text = f"{name} ({label})" if len(labels) > 1 else name
+            out[kind, label] = text, {"linestyle": dashes[i % len(dashes)], "color": colour}
+    return out
+
+
 def _curve_panel(
-    axes: Axes, points: pd.DataFrame, fits: pd.DataFrame, refs: pd.DataFrame, look: dict[str, Mark], *, counts: bool
+    axes: Axes,
+    points: pd.DataFrame,
+    fits: pd.DataFrame,
+    refs: pd.DataFrame,
+    look: dict[str, Mark],
+    dashes: dict[tuple[str, str], tuple[str, dict[str, Any]]],
+    *,
+    counts: bool,
 ) -> None:
     log_x = _scale(axes, points, fits, refs, counts=counts)
     names = list(look)
@@ -167,8 +188,7 @@ def _curve_panel(
     for family, rows in groups(fits, "family"):
         _fit(axes, rows, look[family])
     for row in records_of(refs):
-        _, dashes, colour = _REFERENCES[row["kind"]]
-        axes.axhline(row["value"], linestyle=dashes, color=colour, linewidth=1.1, zorder=1.5)
+        axes.axhline(row["value"], linewidth=1.2, zorder=1.5, **dashes[row["kind"], row["label"]][1])
 
 
 def _points(axes: Axes, rows: pd.DataFrame, mark: Mark, aside: float) -> None:
@@ -199,7 +219,9 @@ def _fit(axes: Axes, rows: pd.DataFrame, mark: Mark) -> None:
 
 def _scale(axes: Axes, points: pd.DataFrame, fits: pd.DataFrame, refs: pd.DataFrame, *, counts: bool) -> bool:
     told = fits[fits["told"].astype(bool)]
-    values = np.concatenate([points["value"], refs["value"], told["E"], told["value"]]).astype(float)
+    bars = points[points["full"].astype(bool)]
+    shown = [points["value"], bars["lo"], bars["hi"], refs["value"], told["E"], told["value"]]
+    values = np.concatenate(shown).astype(float)
     values = values[np.isfinite(values)]
     low, high = float(values.min()), float(values.max())
     if low > 0 and high / low > 3:
@@ -274,13 +296,8 @@ def _family_handles(look: dict[str, Mark], baselines: set[str] = frozenset()) ->
     return [handle(name, mark) for name, mark in look.items()]
 
 
-def _line_handles(lines: pd.DataFrame, fitted: pd.DataFrame) -> list[Line2D]:
-    present = set(lines["kind"])
-    handles = [
-        Line2D([], [], label=label, linestyle=dashes, color=colour, linewidth=1.2)
-        for kind, (label, dashes, colour) in _REFERENCES.items()
-        if kind in present
-    ]
+def _line_handles(dashes: dict[tuple[str, str], tuple[str, dict[str, Any]]], fitted: pd.DataFrame) -> list[Line2D]:
+    handles = [Line2D([], [], label=text, linewidth=1.2, **line) for text, line in dashes.values()]
     told = fitted["told"].astype(bool)
     if told.any():
         floor = ", fitted E (◂)" if np.isfinite(fitted.loc[told, "E"].to_numpy(float)).any() else ""

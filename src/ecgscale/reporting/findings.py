@@ -10,11 +10,22 @@ import pandas as pd
 
 from ecgscale.reporting import ReportInput, style
 from ecgscale.reporting.curves import Fit, input_of, law_name, scales, verdict
-from ecgscale.reporting.rows import LOWER_IS_BETTER, comparable, families, groups, paired, records_of, title
+from ecgscale.reporting.rows import (
+    LOWER_IS_BETTER,
+    PAIRED,
+    PANEL,
+    comparable,
+    families,
+    forms,
+    groups,
+    paired,
+    records_of,
+    title,
+)
 from ecgscale.reporting.style import ordered
-from ecgscale.reporting.tables import best_and_ties, side
+from ecgscale.reporting.tables import best_and_ties, form_pairs, side
 
-PANEL = ["eval_corpus", "task", "protocol"]
+_SIDES = {"better": "yes", "worse": "no", "unclear": "cannot tell"}
 
 
 def origin(manifests: list[dict[str, Any]]) -> str:
@@ -36,7 +47,7 @@ def standings(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
         Frame with eval_corpus, task, protocol, best, value, lo, hi, settled, tied (names), next_family, next_value,
         next_lo, next_hi, beats_random and beats_handcrafted ("yes", "no", "cannot tell" or "not measured").
     """
-    rows = rows[rows["metric"] == metric]
+    gains, rows = rows[rows["metric"] == PAIRED], rows[rows["metric"] == metric]
     out = []
     for keys, here in groups(rows, PANEL):
         grid = here[here["kind"] == "grid"].assign(who=lambda f: f["family"])
@@ -50,7 +61,11 @@ def standings(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
         row |= {"run": best["run"], "value": best["value"], "lo": best["lo"], "hi": best["hi"], "families": len(grid)}
         row["tied"] = [w for w, m in marks.items() if m == "tie"]
         row |= {f"next_{k}": None if after is None else after[k] for k in ("family", "value", "lo", "hi")}
-        row["beats_random"] = _beats(best, here[here["kind"] == "random"], sign)
+        gain = gains[(gains["run"] == best["run"]) & (gains[PANEL] == list(keys)).all(axis=1)]
+        known = metric == "loss" and len(gain) > 0
+        row["beats_random"] = (
+            _SIDES[side(gain.iloc[0])] if known else _beats(best, here[here["kind"] == "random"], sign)
+        )
         row["beats_handcrafted"] = _beats(best, here[here["kind"] == "handcrafted"], sign)
         out.append(row)
     return pd.DataFrame(out)
@@ -70,7 +85,8 @@ def sentences(report: ReportInput, table: pd.DataFrame) -> list[str]:
     rows = comparable(table)
     metric = "loss" if "loss" in set(rows["metric"]) else "auroc"
     won = standings(rows, metric)
-    found = [*_winners(won, metric), *_baselines(won), *_paired(paired(table)), *_laws(report.fits)]
+    found = [*_winners(won, metric), *_baselines(won), *_ahead(rows, metric), *_paired(paired(table))]
+    found += [*_forms(forms(report, table), metric), *_laws(report.fits)]
     return [*found, _origin(report), _scope(report, table)]
 
 
@@ -143,6 +159,40 @@ def _baselines(won: pd.DataFrame) -> list[str]:
     return out + ([f"Not measured: {style.listed(unmeasured)}."] if unmeasured else [])
 
 
+def _ahead(rows: pd.DataFrame, metric: str) -> list[str]:
+    """Say where a baseline has the best value of all: silence about it would flatter the families."""
+    rows = rows[rows["metric"] == metric]
+    if not (rows["kind"] == "grid").any():
+        return []
+    sign = 1.0 if metric in LOWER_IS_BETTER else -1.0
+    best = [here.iloc[int(np.argmin(sign * here["value"].to_numpy()))]["kind"] for _, here in groups(rows, PANEL)]
+    names = {"handcrafted": "hand-crafted features", "random": "random weights"}
+    said = [f"{name} on {best.count(kind)} of {_tasks(len(best))}" for kind, name in names.items() if kind in best]
+    return [f"A baseline has the best {_word(metric)} of all, whatever the intervals: {style.listed(said)}."] * bool(
+        said
+    )
+
+
+def _word(metric: str) -> str:
+    return metric.upper() if metric.startswith("au") else metric
+
+
+def _forms(rows: pd.DataFrame, metric: str) -> list[str]:
+    """Say what another form of the signal changes for the same models on the same records."""
+    pairs = form_pairs(rows[rows["metric"] == metric])
+    if not pairs:
+        return []
+    a, b = (str(pairs[0][k]["form"]) for k in ("first", "second"))
+    n = Counter(p["better"] for p in pairs)
+    top = max(pairs, key=lambda p: (p["better"] is not None, abs(p["gaps"][0])))
+    one, two = (style.estimate(r["value"], r["lo"], r["hi"]) for r in (top["first"], top["second"]))
+    return [
+        f"{b} against {a}, same models and records: of {len(pairs)} comparisons by {_word(metric)}, {b} is better "
+        f"in {n[b]}, {a} in {n[a]}, and {n[None]} cannot tell; the largest: {top['task']} on {top['place']}, "
+        f"{top['who']}, {two} in {b} against {one} in {a}."
+    ]
+
+
 def _paired(rows: pd.DataFrame) -> list[str]:
     if rows.empty:
         return []
@@ -183,17 +233,22 @@ def _laws(fits: list[Fit]) -> list[str]:
         f"Of {total} fits ({name}), {found['scales']} scale along N or D, {found['does not']} do not, "
         f"{found['cannot tell']} cannot tell."
     ]
-    if joint:
-        out += [_steepest(joint, "alpha", "parameters"), _steepest(joint, "beta", "data")]
-    out.append(_steepest([f for f in fits if law_name(f) == "transfer"], "kappa", "loss to loss"))
-    return [s for s in out if s]
+    wanted = [(joint, "alpha", "parameters"), (joint, "beta", "data")] if joint else []
+    wanted.append(([f for f in fits if law_name(f) == "transfer"], "kappa", "loss to loss"))
+    steepest = {f"{name} ({what})": _steepest(some, name, what) for some, name, what in wanted if some}
+    unread = [name for name, text in steepest.items() if text is None]
+    return [
+        *out,
+        *filter(None, steepest.values()),
+        *[f"Exponents that cannot be read: {style.listed(unread)}."] * bool(unread),
+    ]
 
 
-def _steepest(fits: list[Fit], name: str, what: str) -> str:
+def _steepest(fits: list[Fit], name: str, what: str) -> str | None:
     """Name the largest exponent that can be read, and the families it does not lie apart from on the same task."""
     good = [f for f in fits if scales(f, input_of(f, name)) and not style.missing((f.get("params") or {}).get(name))]
     if not good:
-        return f"No exponent in {what} ({name}) can be read."
+        return None
     top = max(good, key=lambda f: f["params"][name])
     lo, hi = (top.get("intervals") or {}).get(name) or (None, None)
     rivals = [
@@ -236,7 +291,7 @@ def _scope(report: ReportInput, table: pd.DataFrame) -> str:
         text += f" Runs without a number: {style.listed(said)}; see “Failed and left out”."
     seeds = runs.groupby(["family", "N", "D"])["seed"].nunique()
     if (seeds < 2).any():
-        single = f" {int((seeds < 2).sum())} of {len(seeds)} cells have one seed"
+        single = f" {int((seeds < 2).sum())} of {len(seeds)} combinations of family, N and D have one seed"
         text += f"{single}: their intervals hold patients, not the luck of training."
     return text
 

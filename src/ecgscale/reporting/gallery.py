@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ecgscale.reporting.rows import (
     comparable,
     contestant,
     floor,
+    forms,
     groups,
     largest,
     losses,
@@ -24,6 +25,7 @@ from ecgscale.reporting.rows import (
     records_of,
 )
 from ecgscale.reporting.style import count, missing, ordered
+from ecgscale.reporting.tables import FLOOR_NOTE
 
 _AXES = {"N": ("parameters N", "D", "records"), "D": ("pre-training records D", "N", "parameters")}
 _METRIC = {"loss": "loss (nats)", "auroc": "AUROC", "auprc": "AUPRC"}
@@ -43,6 +45,7 @@ _KEEP = [
     "metric",
     *PANEL,
 ]
+_BETTER = {"loss (nats)": "lower is better", "AUROC": "higher is better", "AUPRC": "higher is better"}
 _LINES = ["panel", "kind", "label", "value", *PANEL, "run"]
 
 
@@ -77,6 +80,16 @@ def gallery(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
     made += _transfer(report, table)
     made += _exponents(report)
     made += _paired(report, table)
+    made += _forms(report, table)
+    return _with_floor_note(made)
+
+
+def _with_floor_note(made: list[Figure]) -> list[Figure]:
+    """Say once, under the first figure that draws a known floor, why a mark may lie below it."""
+    for i, figure in enumerate(made):
+        if (figure.frame["drawn"].eq("line") & figure.frame["kind"].eq("floor")).any():
+            made[i] = replace(figure, caption=f"{figure.caption} {FLOOR_NOTE}")
+            break
     return made
 
 
@@ -119,11 +132,10 @@ def _scaling(report: ReportInput, table: pd.DataFrame, rows: pd.DataFrame, split
         )
         top = {count(v) for v in here.groupby("family")[other].max()}
         caption = (
-            f"Loss of a probe on frozen features, {where}, against {label}. Full marks and curves: each "
-            f"family's largest {other} "
-            f"({', '.join(sorted(top))} {unit}); faint marks: smaller {other}. Bars: 95 % intervals of the "
-            f"measurement. Every mark is one row "
-            "of the table; families are set apart sideways by a hair."
+            f"Loss of a linear probe on frozen features, {where}, against {label}. Full marks and curves: each "
+            f"family's largest {other} ({', '.join(sorted(top))} {unit}), one mark a seed; faint marks: smaller "
+            f"{other}. Bars: 95 % intervals of the measurement. Horizontal lines: the baselines, random weights "
+            "at the size nearest to the grid's largest. Families are set apart sideways by a hair."
         )
         alt = f"{here['panel'].nunique()} panels, one per task and corpus; {len(here)} measured losses."
         title = f"Loss against {axis}, {where}" + (f" (part {suffix[1:]})" if suffix else "")
@@ -255,7 +267,7 @@ def _transfer(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
             lines[lines["panel"].isin(here["panel"])],
             salt=name,
             stamp=stamp(report),
-            x_label=f"in-distribution probe loss (nats), {task}",
+            x_label="loss in distribution (nats)",
             y_label="loss out of distribution (nats)",
             counts=False,
         )
@@ -310,15 +322,14 @@ def _exponents(report: ReportInput) -> list[Figure]:
         return []
     frame = pd.DataFrame(out).sort_values(["panel", "row", "family"], kind="stable")
     frame = frame.drop_duplicates(["panel", "row", "family", "protocol"])
-    made = []
-    for i, (suffix, here) in enumerate(_rows_chunks(frame)):
-        labels = {panel: f"exponent {panel.split(',')[0]}" for panel in here["panel"].unique()}
-        drawn = figures.forest(here, salt=f"exponents{suffix}", stamp=stamp(report), x_labels=labels)
-        caption = "Fitted exponents, 95 % bootstrap intervals over runs. Hollow: the fit cannot tell or finds no law."
-        title = "Exponents" + (f" (part {i + 1})" if suffix else "")
-        alt = f"{len(here)} exponents of {here['family'].nunique()} families; hollow ones cannot be read."
-        made.append(_finish(report, "exponents", f"exponents{suffix}", title, caption, alt, drawn))
-    return made
+    labels = {panel: f"exponent {panel.split(',')[0]}" for panel in frame["panel"].unique()}
+    caption = (
+        "Fitted exponents, 95 % bootstrap intervals over runs. Hollow: the fit cannot tell or finds no law, and the "
+        "value is only where the optimiser stopped; an interval across the whole panel is the range that was searched."
+    )
+    return _forests(
+        report, frame, "exponents", "Exponents", caption, "{} exponents; hollow ones cannot be read.", labels
+    )
 
 
 def _rows_chunks(frame: pd.DataFrame, most: int = 16) -> list[tuple[str, pd.DataFrame]]:
@@ -338,15 +349,9 @@ def _standing(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
     )
     order = {name: i for i, name in enumerate(_METRIC.values())}
     frame = frame.sort_values(["panel", "row"], key=lambda c: c.map(order) if c.name == "panel" else c, kind="stable")
-    made = []
-    for i, (suffix, here) in enumerate(_rows_chunks(frame)):
-        labels = {"loss (nats)": "lower is better", "AUROC": "higher is better", "AUPRC": "higher is better"}
-        drawn = figures.forest(here, salt=f"standing{suffix}", stamp=stamp(report), x_labels=labels)
-        caption = "Every family at its largest N and D (lowest seed) beside the baselines. Bars: 95 % intervals."
-        title = "Where each family stands" + (f" (part {i + 1})" if suffix else "")
-        alt = f"{here['row'].nunique()} tasks, {here['family'].nunique()} contestants; numbers in the tables below."
-        made.append(_finish(report, "standing", f"standing{suffix}", title, caption, alt, drawn))
-    return made
+    caption = "Every family at its largest N and D (lowest seed) beside the baselines. Bars: 95 % intervals."
+    alt = "{} estimates; numbers in the tables below."
+    return _forests(report, frame, "standing", "Where each family stands", caption, alt, _BETTER)
 
 
 def _row_names(rows: pd.DataFrame) -> list[str]:
@@ -360,14 +365,45 @@ def _paired(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
         return []
     frame = rows[["value", "lo", "hi", *_KEEP]].assign(row=_row_names(rows), told=True)
     frame = frame.sort_values(["split", "row"], kind="stable").assign(panel="loss minus random weights")
+    labels = {"loss minus random weights": "nats; left of zero: pre-training helped"}
+    caption = "Probe loss minus that of random weights of the same size, same records; 95 % paired patient bootstrap."
+    alt = "{} paired differences."
+    return _forests(report, frame, "paired", "What pre-training adds", caption, alt, labels, zero=True)
+
+
+def _forms(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
+    rows = forms(report, table)
+    if rows.empty:
+        return []
+    where = rows["task"] + " · " + rows["place"] + ", " + rows["form"].astype(str)
+    frame = rows[["value", "lo", "hi", *_KEEP]].assign(row=where, told=True, panel=rows["metric"].map(_METRIC))
+    plain = frame["family"].str.partition(" (")[0]
+    frame["family"] = plain.where(frame["kind"] == "arm", rows["who"])
+    frame["kind"] = frame["kind"].replace("arm", "grid")
+    frame = frame.sort_values("panel", key=lambda c: c.map(list(_METRIC.values()).index), kind="stable")
+    names = " and ".join(dict.fromkeys(rows["form"].astype(str)))
+    caption = (
+        f"The same models, trained and probed on the same records, once per form of the signal ({names}); every seed "
+        "is a mark. Bars: 95 % intervals. Compare the rows of one task with each other."
+    )
+    alt = "{} measured values."
+    return _forests(report, frame, "forms", "What the form of the signal costs", caption, alt, _BETTER)
+
+
+def _forests(
+    report: ReportInput,
+    frame: pd.DataFrame,
+    name: str,
+    title: str,
+    caption: str,
+    alt: str,
+    labels: dict[str, str],
+    zero: bool = False,
+) -> list[Figure]:
+    """Draw a forest, over several figures where it has many rows; `{}` in `alt` becomes the number of estimates."""
     made = []
-    for i, (suffix, here) in enumerate(_rows_chunks(frame)):
-        labels = {"loss minus random weights": "nats; left of zero: pre-training helped"}
-        drawn = figures.forest(here, salt=f"paired{suffix}", stamp=stamp(report), x_labels=labels, zero=True)
-        caption = (
-            "Probe loss minus that of random weights of the same size, same records; 95 % paired patient bootstrap."
-        )
-        title = "What pre-training adds" + (f" (part {i + 1})" if suffix else "")
-        alt = f"{len(here)} paired differences of {here['family'].nunique()} families."
-        made.append(_finish(report, "paired", f"paired{suffix}", title, caption, alt, drawn))
+    for suffix, here in _rows_chunks(frame):
+        drawn = figures.forest(here, salt=f"{name}{suffix}", stamp=stamp(report), x_labels=labels, zero=zero)
+        part = title + (f" (part {suffix[1:]})" if suffix else "")
+        made.append(_finish(report, name, f"{name}{suffix}", part, caption, alt.format(len(here)), drawn))
     return made

@@ -83,6 +83,8 @@ def _prevalence(manifest: dict[str, Any]) -> dict[str, float | None]:
 
 
 def _ages(ages: Any) -> str:
+    if isinstance(ages, dict) and ages.get("known") == 0:
+        return "age not known"
     if not isinstance(ages, dict) or style.missing(ages.get("mean")):
         return described(ages)
     return f"{ages['mean']:.0f}" + ("" if style.missing(ages.get("sd")) else f" ± {ages['sd']:.0f} years")
@@ -96,12 +98,20 @@ def _sexes(sexes: Any) -> str:
 
 
 def overlaps(pairs: list[dict[str, Any]]) -> Table:
-    """Return the patient overlap of every pair of corpora."""
+    """Return the patient overlap of every pair of corpora; tasks of one corpus that say the same share a row."""
     wider = any("common_patients" in p for p in pairs)
-    body = []
+    together: dict[tuple[str, ...], list[str]] = {}
+    first: dict[tuple[str, ...], dict[str, Any]] = {}
     for p in pairs:
+        corpus, _, task = str(p.get("b")).partition(": ")
+        key = (str(p.get("a")), corpus, *(str(p.get(k)) for k in ("shared_patients", "common_patients", "verdict")))
+        together.setdefault(key, []).extend([task.removesuffix(" (test)")] if task else [])
+        first.setdefault(key, p)
+    body = []
+    for key, tasks in together.items():
+        p = first[key]
         cells = [
-            Cell(f"{p.get('a')} × {p.get('b')}"),
+            Cell(f"{key[0]} × {key[1]}" + (" (test)" if tasks else ""), ", ".join(tasks)),
             Cell(described(p.get("shared_patients")), sort=p.get("shared_patients")),
         ]
         cells += [Cell(described(p.get("common_patients")), sort=p.get("common_patients"))] if wider else []

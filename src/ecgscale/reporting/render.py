@@ -8,11 +8,11 @@ import json
 import math
 import re
 from dataclasses import dataclass, fields
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
@@ -20,9 +20,11 @@ from markupsafe import Markup
 
 from ecgscale.reporting import ReportError, ReportInput, findings, inventory, style, tables
 from ecgscale.reporting.curves import is_pretext_transfer, law_name
-from ecgscale.reporting.gallery import Figure, gallery, stamp
-from ecgscale.reporting.rows import PAIRED, comparable, failed, families, paired, prepare, records_of, title
+from ecgscale.reporting.rows import PAIRED, comparable, failed, families, forms, paired, prepare, records_of, title
 from ecgscale.reporting.tables import Table
+
+if TYPE_CHECKING:
+    from ecgscale.reporting.gallery import Figure
 
 SCHEMA = "ecgscale.report/1"
 _METRICS = ("loss", "auroc", "auprc")
@@ -89,7 +91,7 @@ def render(report: ReportInput, out: Path) -> Path:
 
 def fingerprint(report: ReportInput) -> str:
     """Return a hash of everything a report is made from: its input and the code and libraries that draw it."""
-    hasher = hashlib.sha256(f"{matplotlib.__version__} {pd.__version__}".encode())
+    hasher = hashlib.sha256(f"{version('matplotlib')} {pd.__version__}".encode())
     for code in sorted(Path(__file__).parent.rglob("*")):
         if code.suffix in (".py", ".j2", ".css", ".js"):
             hasher.update(code.read_bytes())
@@ -114,6 +116,8 @@ def compose(report: ReportInput) -> Page:
     Raises:
         ReportError: the table is empty or lacks a column.
     """
+    from ecgscale.reporting.gallery import gallery  # matplotlib: only where a page is drawn
+
     table = prepare(report)
     rows = comparable(table)
     made = [tables.grid(table)]
@@ -121,7 +125,7 @@ def compose(report: ReportInput) -> Page:
     metrics += sorted(set(rows["metric"]) - {*metrics, PAIRED})
     made += [tables.winners(findings.standings(rows, m), m) for m in metrics[:2]]
     made += [tables.results(rows, m) for m in metrics]
-    made += [tables.paired(paired(table)), *_laws(report)]
+    made += [tables.paired(paired(table)), *tables.forms(forms(report, table)), *_laws(report)]
     made += [
         inventory.corpora(report.corpora),
         inventory.prevalence(report.corpora),
@@ -143,6 +147,8 @@ def _laws(report: ReportInput) -> list[Table]:
 
 def html(page: Page) -> str:
     """Return the page as one HTML text that loads nothing from anywhere."""
+    from ecgscale.reporting.gallery import stamp
+
     templates = files("ecgscale.reporting") / "templates"
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.globals |= {"themed": _themed, "csv": _csv, "style": style, "title": title}
@@ -162,6 +168,8 @@ def html(page: Page) -> str:
 
 def json_twin(page: Page) -> dict[str, Any]:
     """Return the report as JSON data; `report.schema.json` describes it."""
+    from ecgscale.reporting.gallery import stamp
+
     report = page.report
     looks = style.marks(families(page.table))
     twin = {

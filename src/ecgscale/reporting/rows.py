@@ -13,7 +13,9 @@ from ecgscale.reporting.style import ordered
 PAIRED = "loss_minus_random"
 LOWER_IS_BETTER = ("loss", "mae", "mse", "ece", "brier")
 PANEL = ["eval_corpus", "task", "protocol"]
+FORM_KEYS = ["metric", "split", "place", "task", "protocol", "who"]
 
+_UNITS = {"z_record_lead": "z-score", "z_global": "global z-score"}
 _PARTS = {"test": 0, "validation": 1}
 _NUMBERS = ("N", "D", "C", "seed", "step", "value", "lo", "hi", "n", "n_pos")
 
@@ -21,7 +23,7 @@ _NUMBERS = ("N", "D", "C", "seed", "step", "value", "lo", "hi", "n", "n_pos")
 def prepare(report: ReportInput) -> pd.DataFrame:
     """Return the table with every column of `COLUMNS`, and `family` ("resnet1d-supervised") and `kind`.
 
-    `kind` is grid, tune, codebook, random (random weights: D = 0) or handcrafted (N = 0).
+    `kind` is grid, tune, codebook, arm (trained, but in no fit), random (random weights: D = 0) or handcrafted (N = 0).
 
     Raises:
         ReportError: no rows, or a column that the report cannot do without is absent.
@@ -50,12 +52,14 @@ def _kind(table: pd.DataFrame) -> pd.Series:
     baseline = table["role"] == "baseline"
     kind[baseline & (table["N"] == 0)] = "handcrafted"
     kind[baseline & (table["N"] != 0)] = "random"  # also where N is unknown, because the run has not been measured
+    kind[baseline & (table["D"] > 0)] = "arm"
     return kind
 
 
 def _family(table: pd.DataFrame) -> pd.Series:
-    """Name families by backbone and objective; those of a second pre-training corpus carry its name."""
+    """Name families by backbone and objective; arms and those of a second pre-training corpus carry its name."""
     family = table["backbone"].astype(str) + "-" + table["objective"].astype(str)
+    family = family.where(table["kind"] != "arm", family + " (" + table["pretrain"].astype(str) + ")")
     grid = table[table["kind"].isin(["grid", "tune"])].drop_duplicates("run")
     main = grid["pretrain"].value_counts()
     if len(main) < 2:
@@ -124,9 +128,36 @@ def largest(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparable(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the out-of-distribution rows at every contestant's largest cell, probes only."""
+    """Return the out-of-distribution rows at every contestant's largest cell, probes only.
+
+    Where a grid was measured, only the panels on which it was: a baseline alone has nobody to be compared with.
+    """
     rows = measured(table)
-    return largest(rows[(rows["split"] == "ood") & (rows["protocol"] != "pretext")])
+    rows = largest(rows[(rows["split"] == "ood") & (rows["protocol"] != "pretext")])
+    met = pd.MultiIndex.from_frame(rows.loc[rows["kind"] == "grid", PANEL])
+    return rows[pd.MultiIndex.from_frame(rows[PANEL]).isin(met)] if len(met) else rows
+
+
+def forms(report: ReportInput, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the probes measured on one corpus in several forms of its signal, such as z-scored and in mV.
+
+    Rows of arms and of the hand-crafted baseline, with `who`, `place` (the corpus without its form) and `form`
+    (the unit, or the form's name where the units are the same); the form of the study itself comes first.
+    """
+    rows = measured(table)
+    rows = rows[rows["kind"].isin(["arm", "handcrafted"]) & rows["metric"].isin(["loss", "auroc"])]
+    rows = rows[rows["protocol"] != "pretext"]
+    if rows.empty:
+        return rows.assign(**dict.fromkeys(("who", "place", "form"), ""))
+    named = rows["eval_corpus"].astype(str).str.partition(".")
+    who = [contestant(r).partition(" (")[0] if r["kind"] == "arm" else contestant(r) for r in records_of(rows)]
+    rows = rows.assign(who=who, place=named[0], form=named[2])
+    rows = rows[rows.groupby([*FORM_KEYS, "N", "D"])["form"].transform("nunique") > 1]
+    rows = rows.sort_values([*FORM_KEYS, "form", "seed"], kind="stable")
+    units = {str(m.get("name")): _UNITS.get(str(m.get("unit")), m.get("unit")) for m in report.corpora}
+    unit = rows["eval_corpus"].map(units)
+    by_unit = unit.nunique() > 1 and unit.notna().all()
+    return rows.assign(form=unit if by_unit else rows["form"].replace("", "plain"))
 
 
 def paired(table: pd.DataFrame) -> pd.DataFrame:

@@ -10,9 +10,14 @@ import pandas as pd
 
 from ecgscale.reporting import ReportInput, style
 from ecgscale.reporting.curves import Fit, input_of, law_title, scales, told, verdict
-from ecgscale.reporting.rows import LOWER_IS_BETTER, PAIRED, contestant, floor, groups, records_of, title
+from ecgscale.reporting.rows import FORM_KEYS, LOWER_IS_BETTER, PAIRED, contestant, floor, groups, records_of, title
 from ecgscale.reporting.style import ordered
 
+_KINDS = {"tune": "tuning run", "codebook": "code-book", "arm": "arm beside the grid, in no fit"}
+FLOOR_NOTE = (
+    "Known floor: the irreducible loss of the simulator, an expectation over its whole population; "
+    "in a small test set a measured loss may lie below it."
+)
 ROW_COLUMNS = ["study", "run", "seed", "kind", "family", "N", "D", "C", "eval_corpus", "task", "protocol", "split"]
 ROW_COLUMNS += ["shift", "part", "metric", "unit", "value", "lo", "hi", "n", "n_pos"]
 
@@ -45,13 +50,13 @@ def grid(table: pd.DataFrame) -> Table:
     gaps = table[~table["run"].isin(table.loc[np.isfinite(table["value"]), "run"])]
     waiting = set(gaps.loc[gaps["status"] == "waiting", "run"])
     bad = set(gaps["run"]) - waiting
-    order = {"grid": 0, "tune": 1, "codebook": 2, "random": 3, "handcrafted": 4}
+    order = {"grid": 0, "tune": 1, "codebook": 2, "arm": 3, "random": 4, "handcrafted": 5}
     rows, records = [], []
     place = {family: i for i, family in enumerate(ordered(runs["family"]))}
     by_family = sorted(groups(runs, ["kind", "family"]), key=lambda g: (order.get(g[0][0], 9), place[g[0][1]]))
     for (kind, family), frame in by_family:
         compute = table[table["run"].isin(frame["run"])].groupby("run")["C"].max().sum()
-        name = title(family) if kind in ("grid", "tune", "codebook") else contestant(frame.iloc[0])
+        name = contestant(frame.iloc[0])
         steps = sorted({int(s) for s in frame["steps"] if not style.missing(s)})
         record = {
             "kind": kind,
@@ -70,7 +75,7 @@ def grid(table: pd.DataFrame) -> Table:
         records.append(record)
         rows.append(
             (
-                Cell(name, "" if kind in ("grid", "random", "handcrafted") else kind),
+                Cell(name, _KINDS.get(kind, "")),
                 Cell(_several(record["N"])),
                 Cell(_several(record["D"])),
                 Cell(str(len(record["seeds"])), sort=len(record["seeds"])),
@@ -79,7 +84,10 @@ def grid(table: pd.DataFrame) -> Table:
                 Cell(style.flop(compute) if compute else "–", sort=float(compute)),
             )
         )
-    caption = "N: parameters of the encoder that is kept. D: unique pre-training records. Compute: measured, summed."
+    caption = (
+        "A family is a backbone and the objective that pre-trains it. N: parameters of the encoder that is kept. "
+        "D: unique pre-training records. Compute: measured, summed over the runs."
+    )
     head = ("family", "N (parameters)", "D (records)", "seeds", "runs", "steps", "training compute")
     return Table("grid", "Runs", caption, head, tuple(rows), records)
 
@@ -107,7 +115,7 @@ def results(rows: pd.DataFrame, metric: str) -> Table:
     for (corpus, task, protocol), here in groups(rows, ["eval_corpus", "task", "protocol"]):
         marks = best_and_ties(here, metric)
         counts = "" if here["n"].isna().all() else f"{here['n'].max():.0f} records"
-        positives = "" if here["n_pos"].isna().all() else f", {here['n_pos'].max():.0f} positive"
+        positives = "" if here["n_pos"].isna().all() else f", {here['n_pos'].max():.0f} positive labels"
         by_name = {r["who"]: r for r in records_of(here)}
         cells = [Cell(task, f"{corpus}, {protocol}" + (f" · {counts}{positives}" if counts else ""))]
         cells += [_value(by_name.get(w), marks.get(w, "")) for w in who]
@@ -151,7 +159,15 @@ def winners(standings: pd.DataFrame, metric: str) -> Table:
             )
         )
     head = ("task", f"best {name}", "next", "order", "ahead of random weights", "ahead of hand-crafted")
-    caption = "Settled: the best interval lies apart from all others. Every family at its largest N and D, lowest seed."
+    caption = (
+        "Settled: the best interval lies apart from that of every other family. Every family at its largest N and D, "
+        "lowest seed. Ahead of a baseline (of the better, if there are several): the intervals lie apart"
+        + (
+            "; of random weights of its own size: by the paired difference, where measured."
+            if metric == "loss"
+            else "."
+        )
+    )
     records = records_of(standings)
     return Table(f"winners-{metric}", f"By {name}", caption, head, tuple(body), records)
 
@@ -172,36 +188,56 @@ def _value(row: Any, mark: str = "") -> Cell:
 
 
 def laws(report: ReportInput, fits: list[Fit], name: str) -> Table:
-    """Return the fits of one law: verdict, exponents and floor, status and reason, then the coefficients."""
+    """Return the fits of one law: verdict with its reason, exponents, floors and status.
+
+    The records hold the coefficients too.
+    """
     place = {family: i for i, family in enumerate(ordered(str(f.get("family")) for f in fits))}
     fits = sorted(fits, key=lambda f: (place[str(f.get("family"))], str(f.get("eval_corpus")), str(f.get("task"))))
     names = list(dict.fromkeys(n for f in fits for n in f.get("params") or {}))
     exponents = [n for n in names if any(input_of(f, n) is not None for f in fits)]
     constant = [n for n in names if n in ("E", "E_ood")]
-    rest = [n for n in names if n not in (*exponents, *constant)]
+    floors = [fit.get("known_floor", floor(report, str(fit.get("eval_corpus")), str(fit.get("task")))) for fit in fits]
+    floored = not all(map(style.missing, floors))
     body = []
-    for fit in fits:
-        known = fit.get("known_floor", floor(report, str(fit.get("eval_corpus")), str(fit.get("task"))))
-        reason = str(fit.get("reason") or fit.get("verdict_reason") or "; ".join(map(str, fit.get("warnings") or [])))
+    for fit, known in zip(fits, floors, strict=True):
         where = f"{fit.get('eval_corpus')}, {fit.get('protocol')}"
         cells = [Cell(title(str(fit.get("family")))), Cell(str(fit.get("task")), where)]
-        cells.append(Cell(verdict(fit), mark="" if told(fit) else "cannot"))
-        cells += [_parameter(fit, n) for n in (*exponents, *constant)] + [Cell(style.number(known), sort=known)]
-        status = Cell(str(fit.get("status", "–")), _holdout(fit))
-        cells += [
-            Cell(str(fit.get("n", "–")), sort=fit.get("n")),
-            status,
-            Cell("", reason.removeprefix("cannot tell: ")),
-        ]
-        body.append((*cells, *(_parameter(fit, n) for n in rest)))
-    head = ("family", "task", "verdict", *exponents, *constant, "known floor", "points", "status", "why", *rest)
+        cells.append(Cell(verdict(fit), _why(fit), mark="" if told(fit) else "cannot"))
+        cells += [_parameter(fit, n) for n in (*exponents, *constant)]
+        cells += [Cell(style.number(known), sort=known)] * floored
+        cells += [Cell(str(fit.get("n", "–")), sort=fit.get("n")), Cell(str(fit.get("status", "–")), _holdout(fit))]
+        body.append(tuple(cells))
+    head = ("family", "task", "verdict and why", *exponents, *constant, *(("known floor",) * floored))
+    head += ("runs", "status")
     formula = next((f"{f['formula']}. " for f in fits if f.get("formula")), "")
     caption = (
         f"{formula}95 % bootstrap intervals over runs. Grey: cannot be read; it is what the optimiser left, not "
-        f"a finding."
+        "a finding, and an interval may be the whole range that was searched. Status: how the optimiser ended "
+        "(“bound”: at a limit); hold-out: error at the largest level, fitted without it. Why: how much the loss "
+        "changes along each input over the measured range, with the p of a trend (permutation test)."
     )
+    caption += f" {FLOOR_NOTE}" if floored and len(exponents) > 1 else ""
     records = [{k: v for k, v in f.items() if k != "samples"} for f in fits]
     return Table(f"law-{name}", law_title(fits[0]), caption, head, tuple(body), records)
+
+
+def _why(fit: Fit) -> str:
+    """Write the evidence of a verdict: per input the change of the loss, else the reason that came with the fit."""
+    found = []
+    verdicts = fit.get("verdicts") or {}
+    for axis in sorted(verdicts, key=list(fit.get("inputs") or verdicts).index):
+        one = verdicts[axis]
+        if style.missing(one.get("gain")) or not one.get("interval"):
+            break
+        low, high = (100 * bound for bound in one["interval"])
+        trend = "" if style.missing(one.get("trend_p")) else f", p {one['trend_p']:.2g}"
+        found.append(f"{axis} {one['verdict']}: {100 * one['gain']:.1f} % ({low:.1f}–{high:.1f}{trend})")
+    else:
+        if found:
+            return "; ".join(found)
+    reason = str(fit.get("reason") or fit.get("verdict_reason") or "; ".join(map(str, fit.get("warnings") or [])))
+    return reason.removeprefix("cannot tell: ")
 
 
 def _parameter(fit: Fit, name: str) -> Cell:
@@ -217,13 +253,13 @@ def _holdout(fit: Fit) -> str:
     """Write the error at the largest level that was left out, per input."""
     found: Any = fit.get("holdout")
     if not isinstance(found, dict):
-        return "" if style.missing(found) else f"hold-out error {100 * float(found):.2g} %"
+        return "" if style.missing(found) else f"hold-out {100 * float(found):.2g} %"
     errors = [
         f"{k} {100 * v['error']:.2g} %"
         for k, v in found.items()
         if isinstance(v, dict) and not style.missing(v.get("error"))
     ]
-    return f"hold-out error {', '.join(errors)}" if errors else ""
+    return f"hold-out {', '.join(errors)}" if errors else ""
 
 
 def paired(rows: pd.DataFrame) -> Table:
@@ -246,6 +282,63 @@ def paired(rows: pd.DataFrame) -> Table:
     return Table(
         "paired", "Against random weights of the same size", caption, ("task", *who), tuple(body), row_records(rows)
     )
+
+
+def forms(rows: pd.DataFrame) -> list[Table]:
+    """Return, per metric, the same models on the same records in two forms of the signal; `rows` from `rows.forms`."""
+    return [_forms(here, str(metric)) for metric, here in groups(rows, "metric")][::-1]  # loss before AUROC
+
+
+def _forms(rows: pd.DataFrame, metric: str) -> Table:
+    name = metric.upper() if metric.startswith("au") else metric
+    pairs = form_pairs(rows)
+    body = []
+    for r in pairs:
+        first, second = r["first"], r["second"]
+        gaps = ", ".join(f"{gap:+.3f}".replace("-", "−") for gap in r["gaps"])
+        reading = "cannot tell" if r["better"] is None else f"{r['better']} better"
+        cells = [Cell(r["task"], f"{r['place']}, {'in' if r['split'] == 'id' else 'out of'} distribution")]
+        cells += [Cell(r["who"], _size(first)), _value(first), _value(second), Cell(gaps)]
+        body.append((*cells, Cell(reading, mark="cannot" if r["better"] is None else "")))
+    a, b = (pairs[0][k]["form"] for k in ("first", "second")) if pairs else ("", "")
+    head = ("task", "who", f"{name}, {a}", f"{name}, {b}", f"{b} minus {a}, by seed", "reading")
+    caption = (
+        f"{name}, the same models on the same records, {a} against {b}; lowest seed, 95 % interval below. "
+        "A form is called better when the intervals lie apart and every seed agrees."
+    )
+    return Table(
+        f"forms-{metric}", f"{name[0].upper()}{name[1:]} by form", caption, head, tuple(body), row_records(rows)
+    )
+
+
+def form_pairs(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the comparisons of `rows.forms`: `first` and `second` row (lowest seed), `gaps` by seed, `better` or None.
+
+    A metric of which the study has more than two forms is compared with the study's own, the first.
+    """
+    out = []
+    for keys, here in groups(rows, FORM_KEYS):
+        by_form = {form: here[here["form"] == form] for form in dict.fromkeys(here["form"])}
+        own, *others = by_form.values()
+        for other in others:
+            both = own.merge(other, on="seed", suffixes=("", "_b"), how="inner") if own["seed"].notna().all() else None
+            a, b = records_of(own)[0], records_of(other)[0]
+            gaps = [b["value"] - a["value"]] if both is None else list(both["value_b"] - both["value"])
+            out.append({**dict(zip(FORM_KEYS, keys, strict=True)), "first": a, "second": b, "gaps": gaps})
+            out[-1]["better"] = _better_form(a, b, gaps)
+    return out
+
+
+def _better_form(first: Any, second: Any, gaps: list[float]) -> str | None:
+    apart = first["lo"] > second["hi"] or first["hi"] < second["lo"]
+    sign = -1.0 if first["metric"] in LOWER_IS_BETTER else 1.0
+    if apart and (all(sign * g > 0 for g in gaps) or all(sign * g < 0 for g in gaps)):
+        return str((second if sign * gaps[0] > 0 else first)["form"])
+    return None
+
+
+def _size(row: Any) -> str:
+    return f"N {style.count(row['N'])}, D {style.count(row['D'])}" if row["N"] > 0 else ""
 
 
 def side(row: Any) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecgscale.data import beats, signal
-from ecgscale.data.corpus import Corpus, Form, ingest
+from ecgscale.data.corpus import Corpus, Form, check_form, ingest
 from ecgscale.lab import Lab
 from ecgscale.spec import digest
 from ecgscale.study.study import Arm, Study, StudyError
@@ -29,6 +29,14 @@ class Source:
     root: Path | None
     path: Path
     study: Study
+
+    def check(self) -> None:
+        """Judge by the first record whether the data set can be brought to the form.
+
+        Raises:
+            Explained: it cannot, or no record is readable.
+        """
+        check_form(self.study.dataset(self.name), self.root, self.form)
 
     def open(self) -> Corpus:
         """Return the corpus, ingesting it first where the lab does not hold it."""

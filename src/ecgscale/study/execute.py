@@ -8,22 +8,25 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, MutableSequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ecgscale.lab import Lab
 from ecgscale.study import work
 from ecgscale.study.bind import Binder, Source
+from ecgscale.study.display import Display
 from ecgscale.study.expand import HANDCRAFTED, Plan, PlannedEval, PlannedRun
 from ecgscale.study.study import Study
 
 PR_SET_PDEATHSIG = 1
+POLL_S = 0.5  # between two looks at the steps of the runs under way
+EVALUATION = 1500  # records drawn in training that cost as much as a run's evaluations
 RETRY_S = 2.0  # before asking again for a run that another process holds
 
 
@@ -37,13 +40,30 @@ class Outcome:
     reason: str | None = None
 
 
-def pool(workers: int, threads: int) -> ProcessPoolExecutor:
-    """Return `workers` long-lived processes that die with this one."""
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported in the workers
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (threads, os.getpid()))
+class Workers(ProcessPoolExecutor):
+    """Long-lived processes that die with this one; each is started when a job first needs it.
+
+    Args:
+        count: Processes at most.
+        threads: CPU threads of each.
+
+    Attributes:
+        steps: The step that the run in each slot [count] has reached, written by the workers.
+    """
+
+    def __init__(self, count: int, threads: int) -> None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported in the workers
+        context = multiprocessing.get_context("spawn")
+        self.steps = context.Array("q", count, lock=False)
+        super().__init__(count, context, _begin, (threads, os.getpid(), self.steps))
 
 
-def _begin(threads: int, parent: int) -> None:
+_steps: MutableSequence[int] = []  # in a worker: `Workers.steps`
+
+
+def _begin(threads: int, parent: int, steps: MutableSequence[int]) -> None:
+    global _steps
+    _steps = steps
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -52,20 +72,37 @@ def _begin(threads: int, parent: int) -> None:
     work.set_up(threads)
 
 
-def prepare(study: Study, binder: Binder, workers: ProcessPoolExecutor | None, console: Console) -> None:
-    """Ingest the corpora of a study that the lab does not hold, side by side."""
+def missing(study: Study, binder: Binder) -> list[Source]:
+    """Return the sources of a study whose corpora the lab does not hold.
+
+    Raises:
+        StudyError: data are not bound.
+    """
     sources: dict[Path, Source] = {}
     for arm in study.arm:
         wanted = [binder.pretrain(arm), *(binder.source(e.data, arm) for e in study.evaluate if e.data != "pretrain")]
         sources |= {s.path: s for s in wanted if s is not None and not (s.path / "manifest.json").exists()}
+    return list(sources.values())
+
+
+def prepare(study: Study, binder: Binder, workers: Workers | None, console: Console) -> None:
+    """Ingest the corpora of a study that the lab does not hold, side by side.
+
+    Raises:
+        Explained: data are not bound, or a source cannot be brought to its form: said of every source by its first
+            record before any is ingested.
+    """
+    sources = missing(study, binder)
     if not sources:
         return
-    console.print(f"ingesting {', '.join(s.label for s in sources.values())}")
+    for source in sources:
+        source.check()
+    console.print(f"ingesting {', '.join(s.label for s in sources)}")
     if workers is None:
-        for source in sources.values():
+        for source in sources:
             source.open()
         return
-    for future in [workers.submit(_ingest, source) for source in sources.values()]:
+    for future in [workers.submit(_ingest, source) for source in sources]:
         future.result()
 
 
@@ -73,10 +110,10 @@ def _ingest(source: Source) -> None:
     source.open()
 
 
-def _job(lab_root: Path, planned: PlannedRun, device: str) -> Outcome:
+def _job(lab_root: Path, planned: PlannedRun, device: str, slot: int) -> Outcome:
     lab = Lab(lab_root)
     try:
-        trained = work.train(lab, planned, device)
+        trained = work.train(lab, planned, device, partial(_steps.__setitem__, slot))
         if lab.result(planned.run.uid) is None:
             return Outcome(held=True)
         if planned.role == "codebook":
@@ -109,73 +146,83 @@ def _done(lab: Lab, planned: PlannedRun) -> bool:
 
 def weight(planned: PlannedRun) -> float:
     """Return a run's expected share of the work: records drawn, times a cost growing with size, and evaluation."""
-    drawn = planned.run.recipe.steps * planned.run.recipe.batch + 1500
+    drawn = planned.run.recipe.steps * planned.run.recipe.batch + EVALUATION
     return float(drawn) * (1 + planned.target / 50_000)
 
 
+def trained_weight(planned: PlannedRun, step: int) -> float:
+    """Return the part of a run's weight that is done when its training has reached `step`."""
+    drawn = planned.run.recipe.batch * min(step, planned.run.recipe.steps)
+    return weight(planned) * drawn / (planned.run.recipe.batch * planned.run.recipe.steps + EVALUATION)
+
+
 def execute(
-    plan: Plan, lab: Lab, workers: int, device: str, executor: ProcessPoolExecutor, console: Console,
-    seen: Callable[[int, int], None] | None = None,
-) -> tuple[Outcome, dict[str, str]]:  # fmt: skip
+    plan: Plan, lab: Lab, workers: int, device: str, executor: Workers, console: Console
+) -> tuple[Outcome, dict[str, str]]:
     """Train and evaluate all that is pending.
 
     Args:
         plan: What to do.
         lab: Where results go.
-        workers: Jobs in flight.
+        workers: Runs in flight, at most those of `executor`.
         device: "cpu" or "cuda".
-        executor: From `pool`.
+        executor: The processes; none is started where nothing is pending.
         console: For the one progress display.
-        seen: Told (done, all) after every job.
 
     Returns:
         Totals, and run uid → reason of what failed.
+
+    Raises:
+        RuntimeError: a worker was killed.
     """
     waiting = pending(plan, lab)
+    handcrafted = {executor.submit(_handcrafted_job, lab.root, group) for group in _unmeasured(plan, lab)}
+    running: dict[Future[Outcome], tuple[PlannedRun, int]] = {}  # and the slot of its steps
+    free = list(range(workers))
+    failures: dict[str, str] = {}
+    trained = measured = finished = 0
+    completed, jobs = 0.0, len(waiting)
+    if not waiting and not handcrafted:
+        return Outcome(), failures
+    with Display(console, sum(map(weight, waiting))) as display:
+        while waiting or running or handcrafted:
+            for planned in _ready(waiting, plan, lab, failures)[: max(0, workers - len(running) - len(handcrafted))]:
+                waiting.remove(planned)
+                slot = free.pop()
+                executor.steps[slot] = 0
+                running[executor.submit(_job, lab.root, planned, device, slot)] = planned, slot
+            if not running and not handcrafted:
+                time.sleep(RETRY_S)  # all that is left is held by another process, or waits for it
+                continue
+            for future in wait([*running, *handcrafted], POLL_S, FIRST_COMPLETED).done:
+                outcome = _outcome(future)
+                trained, measured = trained + outcome.trained, measured + outcome.measured
+                if future in handcrafted:
+                    handcrafted.remove(future)
+                    if outcome.reason:
+                        failures[HANDCRAFTED] = outcome.reason
+                    continue
+                planned, slot = running.pop(future)
+                free.append(slot)
+                if outcome.held:
+                    waiting.append(planned)
+                    time.sleep(RETRY_S if not running else 0)
+                    continue
+                if outcome.reason:
+                    failures[planned.run.uid] = outcome.reason
+                finished, completed = finished + 1, completed + weight(planned)
+            under_way = sum(trained_weight(planned, executor.steps[slot]) for planned, slot in running.values())
+            display.update(completed + under_way, f"{finished}/{jobs}")
+    return Outcome(trained, measured), failures
+
+
+def _unmeasured(plan: Plan, lab: Lab) -> list[tuple[PlannedEval, ...]]:
+    """Return the evaluations of the hand-crafted features that the lab does not hold, corpus by corpus."""
     by_corpus: dict[Path, list[PlannedEval]] = {}
     for e in plan.handcrafted:
         if work.load_evaluation(lab, HANDCRAFTED, e.spec) is None:
             by_corpus.setdefault(e.source.path, []).append(e)
-    running: dict[Future[Outcome], PlannedRun | None] = {}
-    failures: dict[str, str] = {}
-    trained = measured = 0
-    with _progress(console) as progress:
-        bar = progress.add_task("runs", total=sum(map(weight, waiting)) or 1, jobs=f"0/{len(waiting)}", left="")
-        started, done = time.monotonic(), 0
-        for group in by_corpus.values():
-            running[executor.submit(_handcrafted_job, lab.root, tuple(group))] = None
-        while waiting or running:
-            for planned in _ready(waiting, plan, lab, failures)[: max(0, workers - len(running))]:
-                waiting.remove(planned)
-                running[executor.submit(_job, lab.root, planned, device)] = planned
-            if not running:
-                time.sleep(RETRY_S)  # all that is left is held by another process, or waits for it
-                continue
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                planned_or_none = running.pop(future)
-                outcome = _outcome(future)
-                trained, measured = trained + outcome.trained, measured + outcome.measured
-                if planned_or_none is None:
-                    if outcome.reason:
-                        failures[HANDCRAFTED] = outcome.reason
-                    continue
-                if outcome.held:
-                    waiting.append(planned_or_none)
-                    time.sleep(RETRY_S if not running else 0)
-                    continue
-                if outcome.reason:
-                    failures[planned_or_none.run.uid] = outcome.reason
-                done += 1
-                progress.advance(bar, weight(planned_or_none))
-                task = progress.tasks[0]
-                left = (time.monotonic() - started) * (task.total / max(task.completed, 1e-9) - 1)  # type: ignore[operator]
-                progress.update(
-                    bar, jobs=f"{done}/{done + len(waiting) + len(running)}", left=f"{left / 60:.1f} min left"
-                )
-                if seen is not None:
-                    seen(done, done + len(waiting) + len(running))
-    return Outcome(trained, measured), failures
+    return [tuple(group) for group in by_corpus.values()]
 
 
 def _outcome(future: Future[Outcome]) -> Outcome:
@@ -200,10 +247,3 @@ def _ready(waiting: Iterable[PlannedRun], plan: Plan, lab: Lab, failures: dict[s
             if work.codes_path(lab, planned.codebook, work.opened(book.source.path)).exists():
                 ready.append(planned)
     return ready
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[jobs]}"), TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"), console=console, transient=not console.is_terminal,
-    )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -24,14 +24,19 @@ class Wanted:
     law: Law
     frame: pd.DataFrame  # columns of the law's inputs, `value`, `cell`, `branch`, `seed`
     meta: dict[str, Any]
+    several: bool = False  # whether the study's fitted rows hold more than one pre-training corpus
 
     @property
     def file(self) -> str:
-        """`<law>.<backbone>-<objective>.<eval>.<task>.<protocol>.json`; the law's axis is part of its name."""
+        """`<law>.<backbone>-<objective>.<eval>.<task>.<protocol>.json`; the law's axis is part of its name, and the
+        arm is `<backbone>-<objective>-<pretrain>` where the fitted rows hold several pre-training corpora."""
         m = self.meta
-        return ".".join(
-            [m["law_name"], f"{m['backbone']}-{m['objective']}", m["eval_corpus"], m["task"], m["protocol"], "json"]
-        )
+        return ".".join([m["law_name"], self._arm, m["eval_corpus"], m["task"], m["protocol"], "json"])
+
+    @property
+    def _arm(self) -> str:
+        names = [self.meta["backbone"], self.meta["objective"], *([self.meta["pretrain"]] if self.several else [])]
+        return "-".join(names)
 
 
 def select(table: pd.DataFrame) -> pd.DataFrame:
@@ -73,7 +78,8 @@ def wanted(table: pd.DataFrame, floors: dict[str, dict[str, float]]) -> list[Wan
             fits.append(_want(part("laws", {"name": "power", "input": axis}), edge, meta, f"power-{axis}"))
     for _, family in rows.groupby(["backbone", "objective", "pretrain"], sort=True):
         fits += _transfers(family)
-    return fits
+    several = rows["pretrain"].nunique() > 1
+    return [replace(want, several=several) for want in fits]
 
 
 def _want(law: Law, frame: pd.DataFrame, meta: dict[str, Any], name: str) -> Wanted:

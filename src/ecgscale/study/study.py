@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +12,10 @@ from ecgscale.data.corpus import Form
 from ecgscale.data.split import SplitRule
 from ecgscale.datasets import DatasetSpec
 from ecgscale.runs import BackboneField, ObjectiveField, TaskField
-from ecgscale.spec import Explained, Spec, SpecError, part
+from ecgscale.spec import Spec, SpecError, part
+from ecgscale.study.files import StudyError, packaged, read
 
-
-class StudyError(Explained, ValueError):
-    """The study cannot be run as it is written or bound; the message says what to change."""
+__all__ = ["Arm", "Evaluation", "Family", "Study", "StudyError", "Training", "packaged"]
 
 
 class Family(Spec):
@@ -127,7 +125,7 @@ class Study(Spec):
         Raises:
             StudyError: no such file or name, not TOML, an unknown key or part.
         """
-        text, where = _read(study)
+        text, where = read(study)
         try:
             table = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
@@ -162,25 +160,6 @@ class Study(Spec):
     def optional(self, name: str) -> bool:
         """Whether runs and tasks that need `name` may be dropped where it is not bound."""
         return bool(self.data.get(name, {}).get("optional", False))
-
-
-def packaged() -> list[str]:
-    """Return the names of the studies that ship with ecgscale."""
-    return sorted(
-        p.name.removesuffix(".toml") for p in resources.files("ecgscale.studies").iterdir() if p.name.endswith(".toml")
-    )
-
-
-def _read(study: str | Path) -> tuple[str, str]:
-    path = Path(study)
-    if path.suffix == ".toml":
-        try:
-            return path.read_text(), str(path)
-        except OSError as error:
-            raise StudyError(f"the study {path} cannot be read: {error.strerror}") from None
-    if str(study) in packaged():
-        return resources.files("ecgscale.studies").joinpath(f"{study}.toml").read_text(), str(study)
-    raise StudyError(f'no study "{study}": give a path ending in .toml or one of {", ".join(packaged())}')
 
 
 def _put(table: dict[str, Any], key: str, value: Any) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ecgscale.evaluation.bootstrap import paired_difference
-from ecgscale.evaluation.evaluate import REPEATS
 from ecgscale.lab import COLUMNS, Lab
 from ecgscale.runs import RunResult
 from ecgscale.spec import digest
@@ -42,7 +40,7 @@ def build_table(plan: Plan, lab: Lab, failures: dict[str, str] | None = None) ->
         ]
     rows += _against_random(plan, lab)
     frame = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
-    frame["status"] = frame["status"].fillna("ok")
+    frame["status"] = frame["status"].astype(object).fillna("ok")
     for column in ("N", "N_total", "D", "seen", "C", "lr", "value", "lo", "hi", "label_fraction"):
         frame[column] = frame[column].astype("float64")
     for column in ("seed", "step", "batch", "steps", "labels", "n", "n_pos"):
@@ -138,7 +136,6 @@ def _against_random(plan: Plan, lab: Lab) -> list[dict[str, Any]]:
             corpus = opened(e.source.path)
             patients = corpus.index["patient"].factorize()[0][e.spec.tested(corpus)]
             ours, theirs = load_losses(lab, run.uid, e.spec), load_losses(lab, base.run.uid, e.spec)
-            patients = np.tile(patients, REPEATS) if e.spec.task.parts == "crossval" else patients
             difference, lo, hi = paired_difference(ours, theirs, patients, resamples=plan.study.resamples)
             result = RunResult.parse(stored)
             name, step = next(iter(chosen_steps(run, result).items()))

@@ -149,8 +149,7 @@ def evaluate_run(lab: Lab, planned: PlannedRun, device: str) -> int:
             backbone = backbone or load_backbone(run, lab.run(run.uid), step).to(device)
             x = features.encode(backbone, corpus, rows, device)
             _write_array(file, x)
-        for planned_eval in here:
-            _measure(lab, run.uid, planned_eval, corpus, rows, x)
+        _measure(lab, run.uid, [e.spec for e in here], corpus, rows, x)
     return len(missing)
 
 
@@ -162,21 +161,19 @@ def evaluate_handcrafted(lab: Lab, evaluations: tuple[PlannedEval, ...]) -> int:
     corpus = opened(missing[0].source.path)
     rows = np.unique(np.concatenate([e.spec.needed(corpus) for e in missing]))
     x = measure(corpus.signals(rows), corpus.beats(rows), corpus.rate_hz, corpus.lead_ok(rows)).to_numpy(np.float64)
-    for planned_eval in missing:
-        _measure(lab, HANDCRAFTED, planned_eval, corpus, rows, x)
+    _measure(lab, HANDCRAFTED, [e.spec for e in missing], corpus, rows, x)
     return len(missing)
 
 
-def _measure(lab: Lab, uid: str, planned: PlannedEval, corpus: Corpus, rows: Rows, x: np.ndarray) -> None:
+def _measure(lab: Lab, uid: str, specs: list[EvalSpec], corpus: Corpus, rows: Rows, x: np.ndarray) -> None:
     def encode(wanted: Rows) -> np.ndarray:
         return x[np.searchsorted(rows, wanted)]
 
-    evaluated = evaluate(planned.spec, corpus, encode)
     folder = lab.run(uid) / "evaluations"
     folder.mkdir(parents=True, exist_ok=True)
-    stem = planned.spec.uid
-    _write_array(folder / f"{stem}.npy", evaluated.losses)
-    write_json(folder / f"{stem}.json", {"spec": planned.spec.dump(), "rows": evaluated.rows})
+    for spec, evaluated in evaluate(specs, corpus, encode).items():
+        _write_array(folder / f"{spec.uid}.npy", evaluated.losses)
+        write_json(folder / f"{spec.uid}.json", {"spec": spec.dump(), "rows": evaluated.rows})
 
 
 def load_evaluation(lab: Lab, uid: str, spec: EvalSpec) -> list[dict[str, Any]] | None:
@@ -186,7 +183,7 @@ def load_evaluation(lab: Lab, uid: str, spec: EvalSpec) -> list[dict[str, Any]] 
 
 
 def load_losses(lab: Lab, uid: str, spec: EvalSpec) -> np.ndarray:
-    """Return the held-out loss of every tested record of an evaluation."""
+    """Return the held-out loss of every tested record of an evaluation, nats [record, label]."""
     losses: np.ndarray = np.load(lab.run(uid) / "evaluations" / f"{spec.uid}.npy", allow_pickle=False)
     return losses
 

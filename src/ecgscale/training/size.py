@@ -30,6 +30,18 @@ def count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
+RANDOM = frozenset(
+    {
+        Tensor.normal_,
+        Tensor.uniform_,
+        nn.init.normal_,
+        nn.init.uniform_,
+        nn.init.kaiming_normal_,
+        nn.init.kaiming_uniform_,
+    }
+)
+
+
 class _NoValues(TorchFunctionMode):
     """Skip random initial values.
 
@@ -37,7 +49,9 @@ class _NoValues(TorchFunctionMode):
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **(kwargs or {}))
+        if func in RANDOM:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def size(spec: BackboneSpec, leads: int, samples: int) -> int:

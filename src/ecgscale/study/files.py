@@ -1,0 +1,39 @@
+"""Where study files are: on disk by their path, or in the package by their name. Imports nothing that is slow."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from ecgscale.spec import Explained
+
+
+class StudyError(Explained, ValueError):
+    """The study cannot be run as it is written or bound; the message says what to change."""
+
+
+def packaged() -> list[str]:
+    """Return the names of the studies that ship with ecgscale."""
+    return sorted(
+        p.name.removesuffix(".toml") for p in resources.files("ecgscale.studies").iterdir() if p.name.endswith(".toml")
+    )
+
+
+def read(study: str | Path) -> tuple[str, str]:
+    """Return the text of a study file and what messages call it.
+
+    Args:
+        study: A path ending in .toml, or the name of a packaged study.
+
+    Raises:
+        StudyError: no such file or name.
+    """
+    path = Path(study)
+    if path.suffix == ".toml":
+        try:
+            return path.read_text(), str(path)
+        except OSError as error:
+            raise StudyError(f"the study {path} cannot be read: {error.strerror}") from None
+    if str(study) in packaged():
+        return resources.files("ecgscale.studies").joinpath(f"{study}.toml").read_text(), str(study)
+    raise StudyError(f'no study "{study}": give a path ending in .toml or one of {", ".join(packaged())}')
