@@ -73,8 +73,6 @@ def run(
     with _workers(workers, study.training.threads) as executor:
         execution.prepare(study, binder, executor, console)
         plan = expand(study, binder)
-        todo = len(execution.pending(plan, lab))
-        console.print(f"{study.name}: {len(plan.runs)} runs, {todo} to do, {workers} workers on {device}")
         outcome, failures = execution.execute(plan, lab, workers, device, executor, console)
         _write_study(plan, lab, failures)
         frame = build_table(plan, lab, failures)

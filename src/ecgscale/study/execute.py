@@ -176,6 +176,7 @@ def execute(
         RuntimeError: a worker was killed.
     """
     waiting = pending(plan, lab)
+    console.print(f"{plan.study.name}: {len(plan.runs)} runs, {len(waiting)} to do, {workers} workers on {device}")
     handcrafted = {executor.submit(_handcrafted_job, lab.root, group) for group in _unmeasured(plan, lab)}
     running: dict[Future[Outcome], tuple[PlannedRun, int]] = {}  # and the slot of its steps
     free = list(range(workers))

@@ -17,8 +17,8 @@ S = TypeVar("S", bound=BackboneSpec)
 
 TOLERANCE = 0.1  # of the target N
 CLOSE = 0.002  # of the target N: near enough to stop
-CLOSE = 0.002  # of the target N: near enough to stop
-STEPS = 40  # halvings of the dial's bracket
+NARROW = 1.005  # ratio of two dials between which widths, being whole numbers, seldom change
+STEPS = 40  # of narrowing the dial's bracket
 
 
 class SizeError(Explained, ValueError):
@@ -62,7 +62,7 @@ def size(spec: BackboneSpec, leads: int, samples: int) -> int:
 
 @lru_cache(maxsize=256)
 def solve(spec: S, target_N: float, leads: int, samples: int) -> tuple[S, int]:
-    """Find the dial at which a backbone has `target_N` parameters, by bisection on the meta device.
+    """Find the dial at which a backbone has `target_N` parameters, by interpolation on the meta device.
 
     Args:
         spec: An architecture; its own dial is where the search starts.
@@ -76,17 +76,16 @@ def solve(spec: S, target_N: float, leads: int, samples: int) -> tuple[S, int]:
         SizeError: the nearest size is more than 10 % away.
     """
     low, high = _bracket(spec, target_N, leads, samples)
-    tried: dict[float, int] = {}
-    for _ in range(STEPS):
-        dial = _short(math.sqrt(low * high))
-        if dial in tried:
+    tried = dict([low, high])
+    for step in range(STEPS):
+        dial = _short(math.sqrt(low[0] * high[0]) if step % 3 == 2 else _between(low, high, target_N))
+        if dial in tried or high[0] < NARROW * low[0]:
             break
         tried[dial] = size(spec.sized(dial), leads, samples)
         if abs(tried[dial] - target_N) <= CLOSE * target_N:
             break
-        if abs(tried[dial] - target_N) <= CLOSE * target_N:
-            break
-        low, high = (dial, high) if tried[dial] < target_N else (low, dial)
+        found = dial, tried[dial]
+        low, high = (found, high) if tried[dial] < target_N else (low, found)
     dial = min(tried, key=lambda d: abs(tried[d] - target_N))
     if abs(tried[dial] - target_N) > TOLERANCE * target_N:
         raise SizeError(
@@ -96,18 +95,27 @@ def solve(spec: S, target_N: float, leads: int, samples: int) -> tuple[S, int]:
     return spec.sized(dial), tried[dial]
 
 
-def _bracket(spec: BackboneSpec, target_N: float, leads: int, samples: int) -> tuple[float, float]:
-    """Return two dials, one too small (or the smallest of use), one large enough."""
-    low = high = spec.dial
+Sized = tuple[float, int]  # a dial and the parameters there
+
+
+def _bracket(spec: BackboneSpec, target_N: float, leads: int, samples: int) -> tuple[Sized, Sized]:
+    """Return two dials and their sizes: one too small (or the smallest of use), one large enough."""
+    low = high = spec.dial, size(spec, leads, samples)
     for _ in range(STEPS):
-        if size(spec.sized(high), leads, samples) >= target_N:
+        if high[1] >= target_N:
             break
-        high *= 2
+        low, high = high, (2 * high[0], size(spec.sized(2 * high[0]), leads, samples))
     for _ in range(STEPS):
-        if size(spec.sized(low), leads, samples) < target_N:
+        if low[1] < target_N:
             break
-        low /= 2
+        low, high = (low[0] / 2, size(spec.sized(low[0] / 2), leads, samples)), low
     return low, high
+
+
+def _between(low: Sized, high: Sized, target_N: float) -> float:
+    """Return the dial at which a power law through two sizes meets the target, inside their bracket."""
+    share = math.log(target_N / low[1]) / math.log(high[1] / low[1]) if low[1] < high[1] else 0.5
+    return float(low[0] * (high[0] / low[0]) ** min(max(share, 0.02), 0.98))
 
 
 def _short(dial: float) -> float:
