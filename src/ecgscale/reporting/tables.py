@@ -140,7 +140,7 @@ def winners(standings: pd.DataFrame, metric: str) -> Table:
     body = []
     for r in records_of(standings):
         rest = "no other family" if r["families"] < 2 else "settled" if r["settled"] else "cannot tell"
-        tied = "" if r["settled"] else "overlaps " + ", ".join(title(t) for t in r["tied"])
+        tied = "" if r["settled"] else f"overlaps {len(r['tied'])} of {r['families'] - 1} others"
         runner = Cell("–")
         if r["next_family"] is not None:
             runner = Cell(title(r["next_family"]), style.estimate(r["next_value"], r["next_lo"], r["next_hi"]))
