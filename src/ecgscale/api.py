@@ -9,10 +9,11 @@ import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -30,9 +31,6 @@ from ecgscale.study.price import price
 from ecgscale.study.study import Study, StudyError
 from ecgscale.study.table import build_table
 from ecgscale.study.work import load_evaluation, write_table
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 console = Console(stderr=True, highlight=False)
 
@@ -274,8 +272,6 @@ def _plan(
 def _device(device: str) -> str:
     if device not in ("auto", "cpu", "cuda"):
         raise StudyError(f'--device takes auto, cpu or cuda, found "{device}"')
-    import torch
-
     if device == "cuda" and not torch.cuda.is_available():
         raise StudyError("--device cuda: torch sees no GPU here; use --device cpu")
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
@@ -332,7 +328,7 @@ def _report(plan: Plan, lab: Lab, frame: pd.DataFrame, fits: list[dict[str, Any]
         corpora=[_manifest(label, source.open()) for label, source in plan.sources.items()],
         overlaps=plan.overlaps,
         skipped=plan.skipped,
-        environment={"machine": f"{platform.machine()}, {os.cpu_count()} cores", "torch": version("torch"),
+        environment={"machine": f"{platform.machine()}, {os.cpu_count()} cores", "torch": torch.__version__,
                      "threads": plan.study.training.threads, **session},
         notes=_notes(plan.study),
     )  # fmt: skip
