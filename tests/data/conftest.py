@@ -12,7 +12,7 @@ import pytest
 from ecgscale.data import synthetic
 from ecgscale.data.corpus import Corpus, Form, ingest
 from ecgscale.data.record import Record, Rejected
-from ecgscale.datasets import DatasetSpec
+from ecgscale.datasets import DatasetSpec, portioned
 from ecgscale.units import LEADS
 
 Make = Callable[..., list[Record]]
@@ -32,8 +32,11 @@ class Listed(DatasetSpec):
 
     dataset: str = "listed"
 
-    def records(self, root: Path | None) -> Iterator[Record | Rejected]:
-        yield from self.items
+    def portions(self, root: Path | None) -> Iterator[list[Record | Rejected]]:
+        yield from portioned(self.items, 5)
+
+    def read(self, root: Path | None, portion: list[Record | Rejected]) -> Iterator[Record | Rejected]:
+        yield from portion
 
     @classmethod
     def sample(cls, root: Path, seed: int = 0) -> Listed:

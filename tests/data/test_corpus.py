@@ -6,8 +6,6 @@ import errno
 import json
 import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -177,7 +175,7 @@ def test_verify_sees_a_changed_sample(make: Make, corpus_of: Build) -> None:
 def test_another_format_is_refused(make: Make, corpus_of: Build) -> None:
     path = corpus_of(make(2)).path / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
-    with pytest.raises(CorpusError, match="format 99, expected 1"):
+    with pytest.raises(CorpusError, match="format 99, expected 2"):
         Corpus.open(path.parent)
 
 
@@ -191,23 +189,6 @@ def test_a_failed_ingest_leaves_nothing(make: Make, listed: Callable[..., Any], 
     with pytest.raises(BrokenError):
         ingest(listed(make(4)), None, Form(), tmp_path / "corpus", breaking)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_killed_ingest_leaves_no_corpus_and_is_swept_away(
-    make: Make, listed: Callable[..., Any], tmp_path: Path
-) -> None:
-    script = (
-        "import os, signal, sys; from pathlib import Path\n"
-        "from ecgscale.data.corpus import Form, ingest; from ecgscale.datasets.arrays import Arrays\n"
-        "root = Path(sys.argv[1]); spec = Arrays.sample(root / 'sample')\n"
-        "ingest(spec, root / 'sample', Form(), root / 'corpus', lambda n: os.kill(os.getpid(), signal.SIGKILL))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, capture_output=True)
-    assert done.returncode == -9, done.stderr.decode()
-    assert not (tmp_path / "corpus").exists()
-    assert list(tmp_path.glob(".corpus.*.part"))
-    ingest(listed(make(4)), None, Form(), tmp_path / "corpus")
-    assert not list(tmp_path.glob(".corpus.*"))
 
 
 def test_a_full_disk_is_one_sentence(

@@ -32,11 +32,17 @@ _HIDDEN = "fingerprint"  # kept out of the index frame: 64 bytes per record that
 
 
 def ingest(
-    dataset: Source, root: Path | None, form: Form, out: Path, progress: Callable[[int], None] | None = None
+    dataset: Source,
+    root: Path | None,
+    form: Form,
+    out: Path,
+    progress: Callable[[int], None] | None = None,
+    workers: int = 1,
 ) -> Corpus:
     """Read every record of a source, bring it to one form and write a corpus.
 
     The corpus appears at `out` whole or not at all; a bad record goes to quarantine with its reason and stops nothing.
+    An ingest that was killed goes on where it was when it is called again with the same source, form and `out`.
 
     Args:
         dataset: The source.
@@ -44,13 +50,14 @@ def ingest(
         form: What all signals shall have in common.
         out: Folder of the corpus; an earlier corpus there is replaced.
         progress: Called with the number of records read so far.
+        workers: Processes that read and transform; the corpus does not depend on it.
 
     Raises:
         DatasetError: `root` is not this source.
         FormError: the source cannot be brought to `form`.
         CorpusError: `out` cannot be written, or no record is usable.
     """
-    ingestion.run(dataset, root, form, Path(out), progress)
+    ingestion.run(dataset, root, form, Path(out), progress, workers)
     return Corpus.open(out)
 
 

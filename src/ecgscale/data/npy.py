@@ -9,8 +9,9 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -43,7 +44,10 @@ class Rows:
     def __init__(self, file: Path, key: str | None, axis: int) -> None:
         self._file, self._key, self._axis = file, key, axis
         self.name = file.name if key is None else f"{file.name}:{key}"
-        self.shape = _shape(file, key)[0]
+        self.shape, self._fortran, self._kind, self._start = _shape(file, key)
+        self._open: IO[bytes] | None = None  # of an NPZ member, `_next` records into it
+        self._next = 0
+        self._whole: Any = None
 
     @classmethod
     def open(cls, root: Path, where: str, axis: int) -> Rows:
@@ -53,25 +57,47 @@ class Rows:
     def __len__(self) -> int:
         return self.shape[self._axis]
 
-    def __iter__(self) -> Iterator[Any]:
+    def span(self, start: int, stop: int) -> Iterator[Any]:
+        """Yield the records from `start` to before `stop`."""
         if self._key is None:
-            yield from np.moveaxis(_load(self._file, mmap_mode="r"), self._axis, 0)
-            return
-        shape, fortran, kind, start = _shape(self._file, self._key)
-        if self._axis == 0 and not fortran:
-            yield from self._stream(shape, kind, start)
+            yield from np.moveaxis(_load(self._file, mmap_mode="r"), self._axis, 0)[start:stop]
+        elif self._axis == 0 and not self._fortran:
+            yield from self._stream(start, stop)
         else:
-            yield from np.moveaxis(_member(self._file, self._key), self._axis, 0)
+            if self._whole is None:
+                self._whole = np.moveaxis(_member(self._file, self._key), self._axis, 0)
+            yield from self._whole[start:stop]
 
-    def _stream(self, shape: tuple[int, ...], kind: np.dtype[Any], start: int) -> Iterator[Any]:
-        size = int(np.prod(shape[1:])) * kind.itemsize
-        with zipfile.ZipFile(self._file) as archive, archive.open(f"{self._key}.npy") as stream:
-            stream.read(start)
-            for i in range(shape[0]):
-                data = stream.read(size)
-                if len(data) < size:
-                    raise ArrayError(f"{self.name} ends in record {i} of {shape[0]}; the file is cut short")
-                yield np.frombuffer(data, kind).reshape(shape[1:])
+    def _stream(self, start: int, stop: int) -> Iterator[Any]:
+        """Decompress on from where the last span ended; a span before it starts the archive anew."""
+        assert self._key is not None
+        size = int(np.prod(self.shape[1:])) * self._kind.itemsize
+        if self._open is None or self._next > start:
+            self._open = zipfile.ZipFile(self._file).open(f"{self._key}.npy")
+            self._open.read(self._start)
+            self._next = 0
+        while self._next < start:
+            self._skip(self._open.read(size), size)
+        while self._next < stop:
+            data = self._open.read(size)
+            self._skip(data, size)
+            yield np.frombuffer(data, self._kind).reshape(self.shape[1:])
+
+    def _skip(self, data: bytes, size: int) -> None:
+        if len(data) < size:
+            raise ArrayError(f"{self.name} ends in record {self._next} of {self.shape[0]}; the file is cut short")
+        self._next += 1
+
+
+def rows(root: Path, where: str, axis: int) -> Rows:
+    """Return `Rows.open` of these arguments, kept open: portions of one archive are mostly read one after the other."""
+    file, key = locate(root, where)
+    return _kept(file, key, axis, file.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _kept(file: Path, key: str | None, axis: int, written: int) -> Rows:
+    return Rows(file, key, axis)
 
 
 def whole(root: Path, where: str, beside: str) -> Any:

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from ecgscale.data.record import Record, Rejected
 from ecgscale.spec import Explained, Plugin
+
+
+PORTION = 128  # records a worker holds at once
+
+T = TypeVar("T")
 
 
 class DatasetError(Explained, ValueError):
@@ -37,12 +43,28 @@ class DatasetSpec(Plugin):
     limb_leads: Literal["check", "trust"] = "check"  # "check": a record whose I + III is not II is quarantined
 
     @abstractmethod
-    def records(self, root: Path | None) -> Iterator[Record | Rejected]:
+    def portions(self, root: Path | None) -> Iterator[Any]:
+        """Yield the reading of the source in pieces of at most `PORTION` records, in a fixed order.
+
+        A portion is what `read` needs to know: rows of a table, say. It can be pickled, since another process may
+        read it, and opens no signal, since an ingest that was killed passes over what it had done.
+
+        Raises:
+            DatasetError: the folder is not this source.
+        """
+
+    @abstractmethod
+    def read(self, root: Path | None, portion: Any) -> Iterator[Record | Rejected]:
+        """Yield the records of a portion in their order; an unreadable one as `Rejected`."""
+
+    def records(self, root: Path | None = None) -> Iterator[Record | Rejected]:
         """Yield every record of the source below `root`, in a fixed order; an unreadable one as `Rejected`.
 
         Raises:
             DatasetError: the folder is not this source.
         """
+        for portion in self.portions(root):
+            yield from self.read(root, portion)
 
     @classmethod
     @abstractmethod
@@ -62,3 +84,10 @@ class DatasetSpec(Plugin):
                 status = path.stat()
                 hasher.update(f"{path.relative_to(root)}|{status.st_size}|{status.st_mtime_ns}\n".encode())
         return hasher.hexdigest()[:16]
+
+
+def portioned(items: Iterable[T], size: int = PORTION) -> Iterator[list[T]]:
+    """Yield the items in lists of `size`, the last one shorter."""
+    iterator = iter(items)
+    while portion := list(islice(iterator, size)):
+        yield portion

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ecgscale.data import synthetic, tables, wfdb16
 from ecgscale.data.record import Record, Rejected, patient_id
-from ecgscale.datasets import DatasetError, DatasetSpec
+from ecgscale.datasets import DatasetError, DatasetSpec, portioned
 from ecgscale.units import LEADS, lead_name
 
 _AXIS = "Electric axis of the heart"
@@ -62,15 +62,19 @@ class Ludb(DatasetSpec):
     citation: ClassVar[str] = "Kalyakulina et al. 2020, IEEE Access 8:186181, doi:10.1109/ACCESS.2020.3029211"
     version: ClassVar[str] = "1.0.1"
 
-    def records(self, root: Path | None) -> Iterator[Record | Rejected]:
-        """Yield the records in the order of `ludb.csv`; a record is its own patient."""
+    def portions(self, root: Path | None) -> Iterator[list[dict[str, Any]]]:
+        """Yield the rows of `ludb.csv` in its order."""
         if root is None:
             raise DatasetError("ludb needs the folder of LUDB: bind it with --data ludb=PATH")
-        table = tables.read(root / "ludb.csv", _COLUMNS, DatasetError)
-        for row in tables.rows(table):
+        yield from portioned(tables.rows(tables.read(root / "ludb.csv", _COLUMNS, DatasetError)))
+
+    def read(self, root: Path | None, portion: list[dict[str, Any]]) -> Iterator[Record | Rejected]:
+        """Yield the records of these rows; a record is its own patient."""
+        assert root is not None
+        for row in portion:
             name = str(row["ID"]).strip()
             try:
-                yield _record(name, row, wfdb16.read(root / "data" / name))
+                yield _record(name, row, wfdb16.read(root, f"data/{name}"))
             except ValueError as error:
                 yield Rejected(name, str(error))
 

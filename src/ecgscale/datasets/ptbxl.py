@@ -17,7 +17,7 @@ import pandas as pd
 
 from ecgscale.data import synthetic, tables, wfdb16
 from ecgscale.data.record import Record, Rejected, patient_id
-from ecgscale.datasets import DatasetError, DatasetSpec
+from ecgscale.datasets import DatasetError, DatasetSpec, portioned
 from ecgscale.units import LEADS, lead_name, unit_name
 
 _COLUMNS = ["ecg_id", "patient_id", "age", "sex", "scp_codes", "strat_fold", "filename_lr", "filename_hr"]
@@ -37,17 +37,23 @@ class PtbXl(DatasetSpec):
 
     rate_hz: Literal[100, 500] = 100  # which of the two published versions of each record
 
-    def records(self, root: Path | None) -> Iterator[Record | Rejected]:
-        """Yield the records in the order of `ptbxl_database.csv`; ages above 89, written as 300 there, become 90."""
+    def portions(self, root: Path | None) -> Iterator[list[dict[str, Any]]]:
+        """Yield the rows of `ptbxl_database.csv` in its order."""
         if root is None:
             raise DatasetError("ptbxl needs the folder of PTB-XL: bind it with --data ptbxl=PATH")
         table = tables.read(root / "ptbxl_database.csv", _COLUMNS, DatasetError)
+        _Statements.read(root / "scp_statements.csv")
+        yield from portioned(tables.rows(table))
+
+    def read(self, root: Path | None, portion: list[dict[str, Any]]) -> Iterator[Record | Rejected]:
+        """Yield the records of these rows; ages above 89, written as 300 there, become 90."""
+        assert root is not None
         statements = _Statements.read(root / "scp_statements.csv")
         column = "filename_lr" if self.rate_hz == 100 else "filename_hr"
-        for row in tables.rows(table):
+        for row in portion:
             name = str(row["ecg_id"])
             try:
-                yield _record(name, row, wfdb16.read(root / str(row[column])), statements)
+                yield _record(name, row, wfdb16.read(root, str(row[column])), statements)
             except ValueError as error:
                 yield Rejected(name, str(error))
 

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from ecgscale import rng
 from ecgscale.data.record import Record
 from ecgscale.data.simulation import device, dipole, floors
-from ecgscale.data.simulation.latents import LENGTH_S, Latents, draw
+from ecgscale.data.simulation.latents import LENGTH_S, Latents, draw, ecgs
 from ecgscale.data.simulation.worlds import (
     CODE_LABELS,
     FEMALE_SHIFT,
@@ -87,15 +87,21 @@ class Simulated(DatasetSpec):
         self.readers.update({name: reader for name, reader in _READERS.items() if name not in self.readers})
         return self
 
-    def records(self, root: Path | None = None) -> Iterator[Record]:
-        """Yield `count` records in the order of their patients; `root` is not used."""
+    def portions(self, root: Path | None = None) -> Iterator[tuple[int, int]]:
+        """Yield chunk numbers and how many records are wanted of each, in the order of the patients."""
         left, chunk = self.count, 0
         while left > 0:
-            latents = draw(self.world, self.seed, chunk, self.enrich)
-            signal, observed = _signals(self, latents, chunk), _observed(self, latents).tolist()
-            for row in range(min(left, len(signal))):
-                yield self._record(latents, row, signal[row], observed[row])
-            left, chunk = left - len(signal), chunk + 1
+            size = ecgs(self.world, self.seed, chunk)
+            yield chunk, min(left, size)
+            left, chunk = left - size, chunk + 1
+
+    def read(self, root: Path | None, portion: tuple[int, int]) -> Iterator[Record]:
+        """Yield the records of a chunk; `root` is not used."""
+        chunk, wanted = portion
+        latents = draw(self.world, self.seed, chunk, self.enrich)
+        signal, observed = _signals(self, latents, chunk), _observed(self, latents).tolist()
+        for row in range(wanted):
+            yield self._record(latents, row, signal[row], observed[row])
 
     @classmethod
     def sample(cls, root: Path, seed: int = 0) -> Simulated:

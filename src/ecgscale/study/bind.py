@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ecgscale.data import beats, signal
 from ecgscale.data.corpus import Corpus, Form, check_form, ingest
+from ecgscale.data.ingestion import making
 from ecgscale.lab import Lab
 from ecgscale.spec import digest
 from ecgscale.study.study import Arm, Study, StudyError
@@ -110,13 +110,7 @@ class Binder:
         label = name if form == self.study.form else f"{name}.{arm.name}"
         dataset = self.study.dataset(name)
         root = self.bindings.get(name) if dataset.needs_root else None
-        stamp = {
-            "dataset": dataset.dump(),
-            "form": form.dump(),
-            "stamp": dataset.stamp(root),
-            "revisions": [signal.REVISION, beats.REVISION],
-        }
-        return Source(name, label, form, root, self.lab.corpus(digest(stamp)), self.study)
+        return Source(name, label, form, root, self.lab.corpus(digest(making(dataset, root, form))), self.study)
 
     def pretrain(self, arm: Arm) -> Source:
         """Return the first of the arm's pre-training data that is bound.

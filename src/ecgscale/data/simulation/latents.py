@@ -86,10 +86,20 @@ class Latents:
         return self.scores[:, LATENTS.index(latent)]
 
 
+def _patients(random: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Which patient of the chunk each of its ECGs is of."""
+    return np.repeat(np.arange(PATIENTS), 1 + random.choice(3, PATIENTS, p=_VISITS))
+
+
+def ecgs(world: WorldName, seed: int, chunk: int) -> int:
+    """Return how many ECGs the patients of a chunk have."""
+    return len(_patients(rng.generator(seed, "simulated", world, "latents", chunk)))
+
+
 def draw(world: WorldName, seed: int, chunk: int, enrich: float) -> Latents:
     """Draw patients `chunk * PATIENTS` and following: a function of these arguments only."""
     row, random = WORLDS[world], rng.generator(seed, "simulated", world, "latents", chunk)
-    at = np.repeat(np.arange(PATIENTS), 1 + random.choice(3, PATIENTS, p=_VISITS))
+    at = _patients(random)
     count = len(at)
     visit = np.arange(count) - np.searchsorted(at, at)
     u_age, u_sex, u_structural, u_af, u_block, u_bundle, u_ectopic, u_incomplete = random.random((8, PATIENTS))[:, at]
