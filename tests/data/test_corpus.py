@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecgscale.data import ingestion, storage
+from ecgscale.data import portion, storage
 from ecgscale.data.corpus import Corpus, CorpusError, Form, FormError, check_form, ingest
 from ecgscale.data.record import Record, Rejected
 from ecgscale.units import LEADS
@@ -107,7 +107,7 @@ def test_the_digest_ignores_place_chunks_and_shards(
 ) -> None:
     form = Form(rate_hz=50.0, band_hz=(0.5, 20.0), normalise="record_lead_z")
     first = corpus_of(make(20), form, "first")
-    monkeypatch.setattr(ingestion, "CHUNK", 3)
+    monkeypatch.setattr(portion, "CHUNK", 3)
     monkeypatch.setattr(storage, "SHARD_BYTES", 7 * 12 * 500 * 2)
     second = corpus_of(make(20), form, "elsewhere")
     assert first.manifest["shards"] == ["signals-00000.npy"]
@@ -276,3 +276,35 @@ def test_mixed_rates_and_lengths_share_one_corpus(make: Make, corpus_of: Build) 
     assert corpus.index["seconds"].tolist() == [10, 10, 10, 7, 10, 10]
     assert not corpus.signals([3])[..., 700:].any()
     assert np.abs(corpus.signals([5])[0] - slow[2].signal).max() <= 0.5001e-3
+
+
+def test_all_windows_of_long_records_are_rows_with_their_own_beats(make: Make, corpus_of: Build) -> None:
+    long = [replace(r, signal=np.tile(r.signal, (1, 3))[:, :2700]) for r in make(4)]
+    corpus = corpus_of(long, Form(windows="all"))
+    assert corpus.index["record"].tolist()[:4] == ["r0:0", "r0:1", "r0:2", "r1:0"]
+    assert corpus.index["seconds"].tolist()[:3] == [10, 10, 7]
+    assert corpus.index["source_s"].tolist() == [27.0] * 12
+    assert np.abs(corpus.signals([1])[0] - long[0].signal[:, 1000:2000]).max() <= 0.5001e-3
+    assert all(7 <= len(b) for b in corpus.index["beats"])
+    assert corpus_of(long, name="first").index["record"].tolist() == [r.record for r in long]
+
+
+def test_derived_leads_are_said_to_be_derived(make: Make, corpus_of: Build) -> None:
+    eight = tuple(lead for lead in LEADS if lead not in ("III", "aVR", "aVL", "aVF"))
+    few = [replace(r, signal=r.signal[[LEADS.index(lead) for lead in eight]], leads=eight) for r in make(5)]
+    explicit = corpus_of(few, name="explicit")
+    assert explicit.lead_ok([0]).sum() == 8
+    derived = corpus_of(few, Form(derive_limb_leads=True), name="derived")
+    assert derived.lead_ok([0]).all()
+    assert derived.index["lead_derived"].tolist() == [0b111100] * 5
+    assert np.abs(derived.signals(range(5)) - np.stack([r.signal for r in make(5)])).max() < 2e-3
+    assert explicit.digest != derived.digest
+
+
+def test_a_single_lead_source_makes_a_corpus_of_one_lead(make: Make, corpus_of: Build) -> None:
+    one = [replace(r, signal=r.signal[:1], leads=("I",)) for r in make(6)]
+    corpus = corpus_of(one, Form(leads=("I",)))
+    assert corpus.signals([0]).shape == (1, 1, 1000)
+    assert all(len(b) >= 7 for b in corpus.index["beats"])
+    wide = corpus_of(one, name="wide")
+    assert wide.lead_ok([0]).tolist() == [[True] + [False] * 11]

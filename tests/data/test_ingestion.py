@@ -18,7 +18,7 @@ import pytest
 from ecgscale.data import ingestion
 from ecgscale.data.corpus import Corpus, CorpusError, Form, ingest
 from ecgscale.data.record import Record, Rejected
-from ecgscale.data.storage import Seen
+from ecgscale.data.indexing import Seen
 from ecgscale.datasets.simulated import Simulated
 
 KILLED = """
@@ -91,9 +91,7 @@ def test_the_corpus_does_not_depend_on_the_workers(tmp_path: Path) -> None:
     assert alone.manifest["files"] == together.manifest["files"]
 
 
-def test_a_second_process_waits_and_takes_what_the_first_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_process_waits_and_takes_what_the_first_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held, calls = threading.Event(), []
     monkeypatch.setattr(Simulated, "read", _counted(Simulated.read, calls))
 

@@ -126,8 +126,9 @@ class Corpus:
     def index(self) -> pd.DataFrame:
         """One row per record, its label is the row in the corpus.
 
-        Columns: record, patient (`population:id`), age, sex, fold, shard, offset, seconds (of signal in the window),
-        lead_ok (bit i for lead i), beats (sample indices) and `label.<name>` (1, 0 or NaN).
+        Columns: record (`name:window` where the form asks for all windows), patient (`population:id`), age, sex,
+        fold, source_rate_hz, source_s (length of the whole record), window, seconds (of signal in the window), lead_ok
+        and lead_derived (bit i for lead i), beats (sample indices), shard, offset and `label.<name>` (1, 0 or NaN).
         """
         names = [name for name in pq.read_schema(self.path / "index.parquet").names if name != _HIDDEN]
         frame: pd.DataFrame = pq.read_table(self.path / "index.parquet", columns=names).to_pandas()

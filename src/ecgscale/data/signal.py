@@ -7,7 +7,6 @@ records.
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from functools import cache
 from typing import Literal
 
@@ -15,13 +14,17 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import field_validator, model_validator
 
+from ecgscale.data.resampling import resample
 from ecgscale.spec import Explained, Spec
 from ecgscale.units import LEADS, MILLIVOLTS, Unit
 
-REVISION = 1  # of the preprocessing; enters the digest of every corpus
+REVISION = 2  # of the preprocessing; enters the digest of every corpus
 
 Float = npt.NDArray[np.float32]
+Bool = npt.NDArray[np.bool_]
 Band = tuple[float, float]
+
+_FROM_I_AND_II = {"III": (-1.0, 1.0), "aVR": (-0.5, -0.5), "aVL": (1.0, -0.5), "aVF": (-0.5, 1.0)}
 
 _BLOCK = 2**21  # samples filtered at a time: 16 MB of float64
 
@@ -34,10 +37,13 @@ class Form(Spec):
     """What all signals of a corpus have in common."""
 
     rate_hz: float = 100.0  # samples per second
-    length_s: float = 10.0  # window; longer records are cut at their end, shorter ones end in zeros
+    length_s: float = 10.0  # window; shorter records end in zeros
+    windows: Literal["first", "all"] = "first"  # of a longer record: its beginning, or all of it, window after window
     band_hz: Band | None = None  # pass band, Hz; None keeps the source's own
+    notch_hz: float | None = None  # mains frequency to remove, 50 or 60 Hz
     normalise: Literal["none", "record_lead_z"] = "none"  # "record_lead_z": per record and lead, mean 0 and variance 1
     leads: tuple[str, ...] = LEADS
+    derive_limb_leads: bool = False  # compute III, aVR, aVL and aVF from I and II where a record lacks them
     beats: Literal["energy", "xqrs"] = "energy"  # the beat finder, see data/beats.py
 
     @property
@@ -52,6 +58,13 @@ class Form(Spec):
             raise ValueError("expected a positive number")
         return value
 
+    @field_validator("notch_hz")
+    @classmethod
+    def _mains(cls, value: float | None) -> float | None:
+        if value is not None and not 40 <= value <= 70:
+            raise ValueError("expected a mains frequency, 50 or 60 Hz, or nothing")
+        return value
+
     @field_validator("leads")
     @classmethod
     def _standard(cls, leads: tuple[str, ...]) -> tuple[str, ...]:
@@ -64,36 +77,6 @@ class Form(Spec):
         if self.band_hz is not None and not 0 < self.band_hz[0] < self.band_hz[1] < self.rate_hz / 2:
             raise ValueError(f"band_hz must satisfy 0 < low < high < rate_hz / 2 = {self.rate_hz / 2:g}")
         return self
-
-
-def resample(signal: Float, from_hz: float, to_hz: float, baseline: bool = True) -> Float:
-    """Change the sampling rate with a zero-phase polyphase filter.
-
-    Args:
-        signal: ECG [..., time]; every row is treated alone, so the answer does not depend on its neighbours.
-        from_hz, to_hz: Sampling rates, positive.
-        baseline: Take off the line through the first and last sample before filtering, or an offset would ring at both
-            ends; False where a band-pass has removed the baseline already.
-
-    Returns:
-        ECG [..., ceil(time * to_hz / from_hz)] in the same unit.
-
-    Raises:
-        ValueError: a rate is not positive.
-
-    Source: scipy.signal.resample_poly.
-    """
-    if not (from_hz > 0 and to_hz > 0):
-        raise ValueError(f"sampling rates must be positive, found {from_hz} Hz and {to_hz} Hz")
-    if from_hz == to_hz:
-        return signal
-    ratio = (Fraction(to_hz) / Fraction(from_hz)).limit_denominator(10_000)
-    from scipy.signal import resample_poly  # a second and a half to import: only where something is resampled
-
-    resampled = resample_poly(
-        signal, ratio.numerator, ratio.denominator, axis=-1, padtype="line" if baseline else "constant"
-    )
-    return np.asarray(resampled, dtype=np.float32)
 
 
 def bandpass(signal: Float, rate_hz: float, band_hz: Band) -> Float:
@@ -128,6 +111,56 @@ def bandpass(signal: Float, rate_hz: float, band_hz: Band) -> Float:
     return filtered.reshape(signal.shape)
 
 
+def notch(signal: Float, rate_hz: float, notch_hz: float) -> Float:
+    """Remove one frequency, forwards and backwards, with a band 1/30 of it wide.
+
+    Args:
+        signal: ECG [..., time].
+        rate_hz: Samples per second; at twice `notch_hz` or less nothing of it can be there, and nothing is done.
+        notch_hz: Mains frequency, Hz.
+
+    Returns:
+        ECG [..., time] without phase shift, float32.
+
+    Source: scipy.signal.iirnotch and filtfilt.
+    """
+    if notch_hz >= rate_hz / 2:
+        return signal
+    from scipy.signal import filtfilt, iirnotch
+
+    return np.asarray(filtfilt(*iirnotch(notch_hz, 30.0, fs=rate_hz), signal.astype(np.float64)), dtype=np.float32)
+
+
+def derive_limb_leads(signal: Float, leads: tuple[str, ...], live: Bool) -> tuple[Float, tuple[str, ...], Bool, Bool]:
+    """Compute III, aVR, aVL and aVF where they are missing and I and II are not.
+
+    Args:
+        signal: ECG [record, lead, time], any voltage.
+        leads: Standard names of the rows.
+        live: [record, lead], False where a lead carries nothing.
+
+    Returns:
+        ECG with the four leads at its end where `leads` lacks them, the names of its rows, where they carry a signal,
+        and where that was computed.
+
+    Source: Einthoven and Goldberger; the leads are linear combinations of I and II by their definition.
+    """
+    if not {"I", "II"} <= set(leads):
+        return signal, leads, live, np.zeros_like(live)
+    new = tuple(lead for lead in _FROM_I_AND_II if lead not in leads)
+    signal = np.concatenate([signal, np.zeros((len(signal), len(new), signal.shape[-1]), np.float32)], axis=1)
+    live = np.concatenate([live, np.zeros((len(live), len(new)), bool)], axis=1)
+    leads += new
+    derived = np.zeros_like(live)
+    one, two = leads.index("I"), leads.index("II")
+    for lead, (of_one, of_two) in _FROM_I_AND_II.items():
+        row = leads.index(lead)
+        rows = np.flatnonzero(~live[:, row] & live[:, one] & live[:, two])
+        signal[rows, row] = np.float32(of_one) * signal[rows, one] + np.float32(of_two) * signal[rows, two]
+        derived[rows, row] = True
+    return signal, leads, live | derived, derived
+
+
 def record_lead_z(signal: Float) -> Float:
     """Return each row of [..., time] with mean 0 and standard deviation 1; a flat row becomes zeros."""
     centred = signal - signal.mean(axis=-1, keepdims=True, dtype=np.float64).astype(np.float32)
@@ -149,7 +182,7 @@ def unit_in_form(form: Form, unit: str, band_hz: Band | None, source: str = "the
     """
     wanted = f'normalise = "{form.normalise}" with band {_hz(form.band_hz)}'
     if unit == "z_record_lead":
-        if form.normalise == "record_lead_z" and form.band_hz == band_hz:
+        if form.normalise == "record_lead_z" and form.band_hz == band_hz and form.notch_hz is None:
             return "z_record_lead"
         need = f"band_hz = {list(band_hz)}" if band_hz else "no band_hz"
         raise FormError(
@@ -183,24 +216,35 @@ def to_form(signal: Float, leads: tuple[str, ...], rate_hz: float, band_hz: Band
         form: What is asked for.
 
     Returns:
-        [record, len(form.leads), form.samples] float32.
+        [record, window, len(form.leads), form.samples] float32.
     """
     have = [lead for lead in form.leads if lead in leads]
     shaped = np.ascontiguousarray(signal[:, [leads.index(lead) for lead in have]], dtype=np.float32)
+    if form.notch_hz is not None:
+        shaped = notch(shaped, rate_hz, form.notch_hz)
     if form.band_hz is not None and form.band_hz != band_hz:
         shaped = bandpass(shaped, rate_hz, form.band_hz)
     unfiltered = form.band_hz is None and band_hz is None
-    shaped = resample(shaped, rate_hz, form.rate_hz, baseline=unfiltered)[..., : form.samples]
-    if form.normalise == "record_lead_z":
-        shaped = record_lead_z(shaped)
-    out = np.zeros((len(signal), len(form.leads), form.samples), np.float32)
-    out[:, [form.leads.index(lead) for lead in have], : shaped.shape[-1]] = shaped
+    shaped = resample(shaped, rate_hz, form.rate_hz, baseline=unfiltered)
+    filled = seconds_in_form(signal.shape[-1], rate_hz, form)
+    out = np.zeros((len(signal), len(filled), len(form.leads), form.samples), np.float32)
+    rows = [form.leads.index(lead) for lead in have]
+    for window, seconds in enumerate(filled):
+        cut = shaped[..., window * form.samples :][..., : round(seconds * form.rate_hz)]
+        out[:, window, rows, : cut.shape[-1]] = record_lead_z(cut) if form.normalise == "record_lead_z" else cut
     return out
 
 
-def samples_in_form(samples: int, rate_hz: float, form: Form) -> int:
-    """Return how many samples of the window a record of `samples` at `rate_hz` fills."""
-    return min(form.samples, math.ceil(samples * form.rate_hz / rate_hz - 1e-9))
+def seconds_in_form(samples: int, rate_hz: float, form: Form) -> list[float]:
+    """Return, for each window of a record of `samples` at `rate_hz`, the seconds that it fills.
+
+    With `windows = "all"` the last window counts if at least half of it is filled.
+    """
+    left = math.ceil(samples * form.rate_hz / rate_hz - 1e-9)
+    filled = [min(form.samples, left)]
+    while form.windows == "all" and (left := left - form.samples) >= form.samples / 2:
+        filled.append(min(form.samples, left))
+    return [count / form.rate_hz for count in filled]
 
 
 @cache
