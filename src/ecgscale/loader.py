@@ -32,29 +32,24 @@ class Loader:
         self, corpus: Corpus, rows: Rows, labels: tuple[str, ...] = (), codes: np.ndarray | None = None
     ) -> None:
         self.corpus, self.rows, self.codes = corpus, np.asarray(rows, np.int64), codes
-        missing = [name for name in labels if f"label.{name}" not in corpus.index]
-        if missing:
-            raise ValueError(f"the corpus {corpus.path} has no label {', '.join(missing)}")
-        columns = [f"label.{name}" for name in labels]
-        self._labels = corpus.index[columns].to_numpy(np.float32).reshape(len(corpus.index), len(columns))
-        self._patients = corpus.index["patient"].factorize()[0].astype(np.int64)
+        self.labels = labels
+        corpus.known(self.rows[:0], labels)  # before the first step, not at it
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def take(self, rows: Rows) -> Batch:
         """Return the batch of these rows of the corpus."""
-        labels = self._labels[rows]
-        known = ~np.isnan(labels)
+        labels = self.corpus.known(rows, self.labels)
         return Batch(
             signal=torch.from_numpy(self.corpus.signals(rows)),
             lead_ok=torch.from_numpy(self.corpus.lead_ok(rows)),
             beats=torch.from_numpy(self.corpus.beats(rows)),
             record=torch.from_numpy(rows.copy()),
-            patient=torch.from_numpy(self._patients[rows]),
+            patient=torch.from_numpy(self.corpus.patients(rows)),
             rate_hz=self.corpus.rate_hz,
-            labels=torch.from_numpy(np.where(known, labels, 0).astype(np.float32)),
-            labels_ok=torch.from_numpy(known),
+            labels=torch.from_numpy((labels > 0).astype(np.float32)),
+            labels_ok=torch.from_numpy(labels >= 0),
             codes=None if self.codes is None else torch.from_numpy(self.codes[rows].astype(np.int64)),
         )
 

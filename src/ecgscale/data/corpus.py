@@ -1,13 +1,16 @@
 """Signals and their index on disk in one form, written once and read by memory map.
 
 A corpus is a folder: `signals-00000.npy` … (int16 [record, lead, time], 1e-3 mV or 1e-3 z-units per count),
-`index.parquet` (one row per record, with beats and labels), `quarantine.parquet` (record, reason), `spec.json` (what
+`index.parquet` (one row per record, with beats and labels) and what training reads of it as arrays
+(`data/mapped.py`), `quarantine.parquet` (record, reason), `spec.json` (what
 it was made from) and `manifest.json`, written last: its existence means the corpus is whole.
 """
 
 from __future__ import annotations
 
+import filecmp
 import json
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +22,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ecgscale.data import ingestion
+from ecgscale.data import ingestion, mapped
 from ecgscale.data.signal import Form, FormError
 from ecgscale.data.source import Source
 from ecgscale.data.storage import SCALE, CorpusError
@@ -128,7 +131,7 @@ class Corpus:
 
         Columns: record (`name:window` where the form asks for all windows), patient (`population:id`), age, sex,
         fold, source_rate_hz, source_s (length of the whole record), window, seconds (of signal in the window), lead_ok
-        and lead_derived (bit i for lead i), beats (sample indices), shard, offset and `label.<name>` (1, 0 or NaN).
+        and lead_derived (bit i for lead i), beats (sample indices) and `label.<name>` (1, 0 or NaN).
         """
         names = [name for name in pq.read_schema(self.path / "index.parquet").names if name != _HIDDEN]
         frame: pd.DataFrame = pq.read_table(self.path / "index.parquet", columns=names).to_pandas()
@@ -154,30 +157,46 @@ class Corpus:
 
     def signals(self, rows: Rows) -> npt.NDArray[np.float32]:
         """Return [row, lead, time] float32 in `unit`; missing leads and the end of short records are zero."""
-        wanted = np.asarray(rows, dtype=np.int64)
-        shard, offset = self._place[0][wanted], self._place[1][wanted]
-        out = np.empty((len(wanted), len(self.leads), self.samples), np.float32)
+        shard, offset = np.divmod(np.asarray(rows, dtype=np.int64), self.manifest["shard_records"])
+        out = np.empty((len(shard), len(self.leads), self.samples), np.float32)
         for number in np.unique(shard):
             here = np.flatnonzero(shard == number)
-            out[here] = self._shard(int(number))[offset[here]]
+            out[here] = self._map(f"signals-{number:05d}.npy")[offset[here]]
         out *= np.float32(SCALE)
         return out
 
     def beats(self, rows: Rows) -> npt.NDArray[np.int32]:
         """Return [row, beat] int32 sample indices of the beats, padded with -1 to the longest of these rows."""
         wanted = np.asarray(rows, dtype=np.int64)
-        starts, values = self._beats
-        count = starts[wanted + 1] - starts[wanted]
+        ends, values = self._map("beat_ends.npy"), self._map("beats.npy")
+        start = np.where(wanted > 0, ends[wanted - 1], 0)
+        count = ends[wanted] - start
         position = np.arange(count.max(initial=0))
         inside = position[None] < count[:, None]
         out = np.full(inside.shape, -1, np.int32)
-        out[inside] = values[(starts[wanted][:, None] + position[None])[inside]]
+        out[inside] = values[(start[:, None] + position[None])[inside]]
         return out
 
     def lead_ok(self, rows: Rows) -> npt.NDArray[np.bool_]:
         """Return [row, lead] bool: does the lead carry a signal?"""
-        mask = self.index["lead_ok"].to_numpy()[np.asarray(rows, dtype=np.int64)]
+        mask = self._map("lead_ok.npy")[np.asarray(rows, dtype=np.int64)]
         return np.asarray((mask[:, None] >> np.arange(len(self.leads))[None]) & 1, dtype=bool)
+
+    def patients(self, rows: Rows) -> npt.NDArray[np.int64]:
+        """Return [row] int64, equal where and only where the patient is the same, in every corpus."""
+        return np.asarray(self._map("patients.npy")[np.asarray(rows, dtype=np.int64)])
+
+    def known(self, rows: Rows, names: Sequence[str]) -> npt.NDArray[np.int8]:
+        """Return [row, label] int8: 1 present, 0 absent, -1 unknown.
+
+        Raises:
+            ValueError: the corpus lacks a label.
+        """
+        missing = [name for name in names if name not in self.labels]
+        if missing:
+            raise ValueError(f"the corpus {self.path} has no label {', '.join(missing)}")
+        columns = [self.labels.index(name) for name in names]
+        return np.asarray(self._map("labels.npy")[np.asarray(rows, dtype=np.int64)][:, columns])
 
     def verify(self) -> None:
         """Read everything once more.
@@ -185,28 +204,26 @@ class Corpus:
         Raises:
             CorpusError: the content does not have the digest in the manifest.
         """
+        self._verify_mapped()
         found = ingestion.digest_of(self.path, self.manifest)
         if found != self.digest:
             raise CorpusError(f"{self.path} was changed: its digest is {found}, expected {self.digest}; ingest again")
 
-    @cached_property
-    def _place(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        table = pq.read_table(self.path / "index.parquet", columns=["shard", "offset"])
-        return tuple(table[name].to_numpy().astype(np.int64) for name in ("shard", "offset"))
+    def _verify_mapped(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            fresh = mapped.Mapped(Path(folder), self.labels)
+            for rows in pq.ParquetFile(self.path / "index.parquet").iter_batches(ingestion.ROWS):
+                fresh.append(pa.table(rows))
+            fresh.close()
+            for name in mapped.FILES:
+                if not filecmp.cmp(Path(folder) / name, self.path / name, shallow=False):
+                    raise CorpusError(f"{self.path} was changed: {name} is not what its index says; ingest again")
 
     @cached_property
-    def _beats(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-        column = pq.read_table(self.path / "index.parquet", columns=["beats"])["beats"].combine_chunks()
-        if isinstance(column, pa.ChunkedArray):
-            column = column.chunk(0)
-        counts = column.value_lengths().to_numpy()
-        return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]), column.flatten().to_numpy().astype(np.int32)
-
-    @cached_property
-    def _maps(self) -> dict[int, npt.NDArray[np.int16]]:
+    def _maps(self) -> dict[str, npt.NDArray[Any]]:
         return {}
 
-    def _shard(self, number: int) -> npt.NDArray[np.int16]:
-        if number not in self._maps:
-            self._maps[number] = np.load(self.path / f"signals-{number:05d}.npy", mmap_mode="r")
-        return self._maps[number]
+    def _map(self, name: str) -> npt.NDArray[Any]:
+        if name not in self._maps:
+            self._maps[name] = mapped.load(self.path / name)
+        return self._maps[name]

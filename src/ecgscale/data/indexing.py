@@ -78,22 +78,16 @@ def _completed(table: pa.Table, names: list[str]) -> pa.Table:
 
 
 class TableHash:
-    """Hashes the content of a table piece by piece, whatever its pieces, row groups or compression.
+    """Hashes the content of a table piece by piece, whatever its pieces, row groups or compression."""
 
-    Args:
-        skip: Columns that are no part of the content.
-    """
-
-    def __init__(self, skip: tuple[str, ...]) -> None:
-        self._skip = skip
+    def __init__(self) -> None:
         self._columns: dict[str, Any] = {}
 
-    def update(self, table: pa.Table) -> None:
+    def append(self, table: pa.Table) -> None:
         """Add rows; all pieces have the same columns."""
         for name in table.column_names:
-            if name not in self._skip:
-                for part, block in _bytes(table[name]):
-                    self._columns.setdefault(f"{name}\x1f{part}", hashlib.blake2b()).update(block)
+            for part, block in _bytes(table[name]):
+                self._columns.setdefault(f"{name}\x1f{part}", hashlib.blake2b()).update(block)
 
     def digest(self) -> bytes:
         """Return the hash of all rows."""
@@ -161,7 +155,7 @@ class Summary:
         self._seen = Seen()
         self._beats = 0
 
-    def update(self, table: pa.Table) -> None:
+    def append(self, table: pa.Table) -> None:
         """Add rows."""
         self.records += table.num_rows
         for name in table.column_names:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from ecgscale.data import beats, fingerprint, quality, signal
 from ecgscale.data.indexing import Pieces, Seen, Summary, TableHash
+from ecgscale.data.mapped import FILES, Mapped
 from ecgscale.data.portion import CHUNK, Prepared, prepare
 from ecgscale.data.record import Record, Rejected, check
 from ecgscale.data.signal import Band, Form, unit_in_form
@@ -30,7 +31,6 @@ from ecgscale.data.storage import JOURNAL, SCALE, CorpusError, Shards, appearing
 FORMAT = 2  # of the folder
 FLUSH = 32  # portions between two entries of the journal: what a killed ingest has to do again
 ROWS = 2**16  # of the index held at once
-_NOT_CONTENT = ("shard", "offset")  # where a record lies is no part of what it is
 _QUARANTINE = pa.schema([("record", pa.string()), ("reason", pa.string())])
 
 
@@ -87,7 +87,8 @@ def _fill(
             with writing(out):
                 if len(whole.table):
                     done.bands |= whole.bands
-                    index.append(_placed(whole.table, shards.append(whole.counts)))
+                    shards.append(whole.counts)
+                    index.append(whole.table)
                 quarantine.append(_rejections(whole.rejected))
                 done.add(len(whole.table), len(whole.rejected))
                 if done.portions % FLUSH == 0:
@@ -159,13 +160,6 @@ def _names(index: Pieces) -> Iterator[str]:
         yield from table["record"].to_pylist()
 
 
-def _placed(table: pa.Table, places: list[tuple[int, int]]) -> pa.Table:
-    shard, offset = zip(*places, strict=True)
-    return table.append_column("shard", pa.array(shard, pa.int32())).append_column(
-        "offset", pa.array(offset, pa.int32())
-    )
-
-
 def _rejections(rejected: list[Rejected]) -> pa.Table:
     return pa.table({"record": [r.record for r in rejected], "reason": [r.reason for r in rejected]}, _QUARANTINE)
 
@@ -185,13 +179,13 @@ def unit_of_first(dataset: Source, root: Path | None, form: Form) -> str:
 
 def digest_of(folder: Path, manifest: dict[str, Any]) -> str:
     """Compute the digest of a corpus folder from its files."""
-    hasher, content = hashlib.blake2b(), TableHash(_NOT_CONTENT)
+    hasher, content = hashlib.blake2b(), TableHash()
     for name in manifest["shards"]:
         shard = np.load(folder / name, mmap_mode="r")
         for start in range(0, len(shard), CHUNK):
             hasher.update(np.ascontiguousarray(shard[start : start + CHUNK]).data)
     for rows in pq.ParquetFile(folder / "index.parquet").iter_batches(ROWS):
-        content.update(pa.table(rows))
+        content.append(pa.table(rows))
     return _digest(hasher.digest(), content, manifest)
 
 
@@ -207,13 +201,15 @@ def _finish(
     bands: set[Band | None],
 ) -> None:
     """Write index, quarantine and specification, and the manifest last."""
-    content, summary = TableHash(_NOT_CONTENT), Summary()
+    content, summary = TableHash(), Summary()
+    mapped = Mapped(folder, [name.removeprefix("label.") for name in index.columns() if name.startswith("label.")])
     for piece in index.joined(_QUARANTINE):
-        content.update(piece)
-        summary.update(piece)
+        for part in (content, summary, mapped):
+            part.append(piece)
+    mapped.close()
     rejected = sum(len(piece) for piece in quarantine.joined(_QUARANTINE))
     (folder / "spec.json").write_text(json.dumps({key: identity[key] for key in ("dataset", "form")}, indent=1))
-    files = [*shards.files, "index.parquet", "quarantine.parquet", "spec.json"]
+    files = [*shards.files, *FILES, "index.parquet", "quarantine.parquet", "spec.json"]
     facts = summary.facts()
     per_record = facts.pop("beats_per_record")
     manifest = {
@@ -229,6 +225,7 @@ def _finish(
         "beats": {"finder": form.beats, "revision": beats.REVISION, "per_record": per_record},
         "ecgscale": version("ecgscale"),
         "shards": shards.files,
+        "shard_records": shards.limit,
         "files": {name: (folder / name).stat().st_size for name in files},
     }
     manifest["digest"] = _digest(shards.hash.digest(), content, manifest)

@@ -6,6 +6,9 @@ subset is the subset of the order, and the first 1,000 records are a prefix of t
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,11 +17,13 @@ import pandas as pd
 from pydantic import model_validator
 
 from ecgscale import rng
-from ecgscale.data import fingerprint
+from ecgscale.data import fingerprint, mapped
 from ecgscale.data.corpus import Corpus, Rows
-from ecgscale.spec import Explained, Spec
+from ecgscale.spec import Explained, Spec, digest
 
 Int = npt.NDArray[np.int64]
+
+REVISION = 1  # of the order of patients and of their parts
 
 PARTS = ("train", "validation", "test")
 
@@ -86,6 +91,36 @@ def parts(index: pd.DataFrame, rule: SplitRule, seed: int) -> dict[str, Int]:
                 f"the {name} part ({asked}) holds no record of {len(index)}; change the split or the corpus"
             )
     return result
+
+
+def corpus_parts(corpus: Corpus, rule: SplitRule, seed: int) -> dict[str, Int]:
+    """Return `parts` of a corpus, computed once and mapped from beside it: a training process reads no index.
+
+    Raises:
+        SplitError: as `parts`.
+    """
+    folder = corpus.path / "splits" / digest([corpus.digest, rule.dump(), seed, REVISION])
+    files = {name: folder / f"{name}.npy" for name in PARTS}
+    if not folder.is_dir():
+        divided = parts(corpus.index, rule, seed)
+        try:
+            _keep(divided, folder)
+        except OSError:  # the corpus may stand where nothing can be written
+            return divided
+    return {name: mapped.load(file) for name, file in files.items()}
+
+
+def _keep(divided: dict[str, Int], folder: Path) -> None:
+    folder.parent.mkdir(exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=folder.parent))
+    for name, rows in divided.items():
+        np.save(fresh / f"{name}.npy", rows)
+    try:
+        fresh.rename(folder)
+    except OSError:  # another process was first
+        shutil.rmtree(fresh)
+        if not folder.is_dir():
+            raise
 
 
 def stratified_folds(

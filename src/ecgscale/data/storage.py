@@ -14,15 +14,17 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ecgscale.data.mapped import GrowingArray
 from ecgscale.spec import Explained
 
 SCALE = 1e-3  # mV or z-units per count: 1 µV resolves any ADC in clinical use, ±32.767 mV holds any ECG
 SHARD_BYTES = 2 * 2**30
+BLOCK = 128  # records read back at a time
 
 Int16 = npt.NDArray[np.int16]
 
@@ -128,10 +130,7 @@ def _swap(part: Path, out: Path) -> None:
 
 
 class Shards:
-    """Writes int16 [record, lead, time] one chunk after the other into NPY files of bounded size.
-
-    The number of records is not known beforehand: a shard's header is written for no record and again when it is full
-    (NPY headers are padded for this).
+    """Writes int16 [record, lead, time] chunk by chunk into NPY files of bounded size; only the last is not full.
 
     Args:
         folder: Where the files go.
@@ -141,13 +140,11 @@ class Shards:
 
     def __init__(self, folder: Path, leads: int, samples: int, records: int = 0) -> None:
         self._folder, self._shape = folder, (leads, samples)
-        self._size = 2 * leads * samples
-        self.limit = max(1, SHARD_BYTES // self._size)
+        self.limit = max(1, SHARD_BYTES // (2 * leads * samples))
         self.hash = hashlib.blake2b()
         self.records = 0
         self.files: list[str] = []
-        self._file: IO[bytes] | None = None
-        self._start = 0
+        self._open: GrowingArray | None = None
         while self.records < records:
             self._resume(min(self.limit, records - self.records))
 
@@ -155,61 +152,43 @@ class Shards:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
+        if self._open is not None:
+            self._open.abandon()
 
-    def append(self, counts: Int16) -> list[tuple[int, int]]:
-        """Write records and return the shard and offset of each."""
-        places = []
+    def append(self, counts: Int16) -> None:
+        """Write records."""
         while len(counts):
-            if self._file is None:
-                self._open("w+b")
-            assert self._file is not None
-            free = self.limit - (self.records - self._start)
-            now = np.ascontiguousarray(counts[:free])
-            self._file.write(now.data)
-            self.hash.update(now.data)
-            first = self.records - self._start
-            places += [(len(self.files) - 1, first + i) for i in range(len(now))]
-            self._count(len(now))
-            counts = counts[free:]
-        return places
+            shard = self._open or self._next("w+b")
+            now = shard.append(counts[: self.limit - shard.length])
+            self._count(now)
+            counts = counts[len(now) :]
 
     def flush(self) -> None:
         """Bring what was written to the disk."""
-        if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+        if self._open is not None:
+            self._open.flush()
 
     def close(self) -> None:
         """Finish the open shard."""
-        if self._file is not None:
-            self._file.seek(0)
-            self._header(self._file, self.records - self._start)
-            self.flush()
-            self._file.close()
-            self._file = None
-            self._start = self.records
+        if self._open is not None:
+            self._open.close()
+            self._open = None
 
     def _resume(self, kept: int) -> None:
         """Take over the next shard with its first `kept` records."""
-        self._open("r+b")
-        assert self._file is not None
-        for _ in range(kept):
-            self.hash.update(self._file.read(self._size))
-        self._file.truncate()
-        self._count(kept)
+        shard = self._next("r+b")
+        while shard.length < kept:
+            self._count(shard.keep(min(BLOCK, kept - shard.length)))
+        if self._open is not None:  # a full one is closed, and nothing lies behind it
+            shard.end()
 
-    def _count(self, records: int) -> None:
-        self.records += records
-        if self.records - self._start == self.limit:
+    def _count(self, written: Int16) -> None:
+        self.hash.update(written.data)
+        self.records += len(written)
+        if self._open is not None and self._open.length == self.limit:
             self.close()
 
-    def _open(self, mode: str) -> None:
+    def _next(self, mode: str) -> GrowingArray:
         self.files.append(f"signals-{len(self.files):05d}.npy")
-        self._file = (self._folder / self.files[-1]).open(mode)  # type: ignore[assignment]
-        self._header(self._file, 0)  # type: ignore[arg-type]
-
-    def _header(self, file: IO[bytes], records: int) -> None:
-        header = {"descr": "<i2", "fortran_order": False, "shape": (records, *self._shape)}
-        np.lib.format.write_array_header_1_0(file, header)
+        self._open = GrowingArray(self._folder / self.files[-1], "<i2", self._shape, mode)
+        return self._open

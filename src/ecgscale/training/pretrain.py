@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from ecgscale import rng
 from ecgscale.batch import Batch
 from ecgscale.data.corpus import Corpus
-from ecgscale.data.split import parts
+from ecgscale.data.split import corpus_parts
 from ecgscale.loader import Loader
 from ecgscale.objectives import Objective
 from ecgscale.runs import RunResult, RunSpec, build
@@ -84,7 +84,7 @@ def pretrain(
 
 
 def _loaders(run: RunSpec, corpus: Corpus, codes: np.ndarray | None) -> dict[str, Loader]:
-    rows = parts(corpus.index, run.split, run.order)
+    rows = corpus_parts(corpus, run.split, run.order)
     if len(rows["train"]) < run.D:
         raise TrainingError(
             f"the run asks for D = {run.D:,} records, the training part of {corpus.name} has {len(rows['train']):,}"
