@@ -157,12 +157,17 @@ class Corpus:
 
     def signals(self, rows: Rows) -> npt.NDArray[np.float32]:
         """Return [row, lead, time] float32 in `unit`; missing leads and the end of short records are zero."""
+        return np.multiply(self.counts(rows), np.float32(SCALE), dtype=np.float32)
+
+    def counts(self, rows: Rows) -> npt.NDArray[np.int16]:
+        """Return [row, lead, time] as stored: `SCALE` in `unit` a count. Rising rows are read fastest."""
         shard, offset = np.divmod(np.asarray(rows, dtype=np.int64), self.manifest["shard_records"])
-        out = np.empty((len(shard), len(self.leads), self.samples), np.float32)
+        if len(shard) and shard[0] == shard[-1] and (shard == shard[0]).all():
+            return np.take(self._map(f"signals-{shard[0]:05d}.npy"), offset, axis=0)
+        out = np.empty((len(shard), len(self.leads), self.samples), np.int16)
         for number in np.unique(shard):
             here = np.flatnonzero(shard == number)
             out[here] = self._map(f"signals-{number:05d}.npy")[offset[here]]
-        out *= np.float32(SCALE)
         return out
 
     def beats(self, rows: Rows) -> npt.NDArray[np.int32]:

@@ -2,8 +2,9 @@
 
 Labels follow the published benchmark (Strodthoff et al. 2020, doi:10.1109/JBHI.2020.3022989): every SCP code a report
 carries counts, whatever its likelihood, since a likelihood of 0 means that none was stated. `super_*` and `sub_*` are
-the diagnostic classes of `scp_statements.csv`, `form_*` and `rhythm_*` its form and rhythm statements; a record
-without any statement of a group is negative in it.
+the diagnostic classes of `scp_statements.csv`, `diag_*`, `form_*` and `rhythm_*` its 44 diagnostic, 19 form and 12
+rhythm statements; four of them (DIG, LNGQT, NDT, NST) are both diagnostic and form, so there are 71. A record without
+any statement of a group is negative in it here; the task decides whether it takes part.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import pandas as pd
 
 from ecgscale.data import synthetic, tables, wfdb16
 from ecgscale.data.record import Record, Rejected, patient_id
+from ecgscale.data.remote import PhysioNet
 from ecgscale.datasets import DatasetError, DatasetSpec, portioned
-from ecgscale.units import LEADS, lead_name, unit_name
+from ecgscale.units import LEADS, lead_name
 
 _COLUMNS = ["ecg_id", "patient_id", "age", "sex", "scp_codes", "strat_fold", "filename_lr", "filename_hr"]
+_GROUPS = ("super", "sub", "diag", "form", "rhythm")
 _STATEMENTS = ["diagnostic", "form", "rhythm", "diagnostic_class", "diagnostic_subclass"]
 _SEX = {0: "M", 1: "F"}  # PTB-XL's coding
 
@@ -34,6 +37,8 @@ class PtbXl(DatasetSpec):
     url: ClassVar[str] = "https://physionet.org/content/ptb-xl/1.0.3/"
     citation: ClassVar[str] = "Wagner et al. 2020, Scientific Data 7:154, doi:10.1038/s41597-020-0495-6"
     version: ClassVar[str] = "1.0.3"
+    files: ClassVar[PhysioNet] = PhysioNet("ptb-xl/1.0.3", size=3_180_000_000)
+    revision: ClassVar[int] = 2  # 2: labels diag_*
 
     rate_hz: Literal[100, 500] = 100  # which of the two published versions of each record
 
@@ -97,13 +102,13 @@ class _Statements:
         table = tables.read(path, _STATEMENTS, DatasetError, index=True)
         found: dict[str, tuple[str, ...]] = {}
         for code, row in zip(table.index, tables.rows(table), strict=True):
-            names = []
+            names, short = [], str(code).strip("_")
             if row["diagnostic"] == 1:
-                names += [f"super_{row['diagnostic_class']}", f"sub_{str(row['diagnostic_subclass']).strip('_')}"]
-            names += [f"{group}_{str(code).strip('_')}" for group in ("form", "rhythm") if row[group] == 1]
+                names = [f"super_{row['diagnostic_class']}", f"sub_{str(row['diagnostic_subclass']).strip('_')}"]
+                names += [f"diag_{short}"]
+            names += [f"{group}_{short}" for group in ("form", "rhythm") if row[group] == 1]
             found[str(code)] = tuple(names)
-        groups = ("super", "sub", "form", "rhythm")
-        return cls(dict(sorted(found.items(), key=lambda item: [groups.index(n.split("_")[0]) for n in item[1]])))
+        return cls(dict(sorted(found.items(), key=lambda item: [_GROUPS.index(n.split("_")[0]) for n in item[1]])))
 
     def labels(self, codes: dict[str, Any]) -> dict[str, float]:
         """Return every label, 1 where a code stands for it.
@@ -123,11 +128,13 @@ def _record(name: str, row: dict[str, Any], read: wfdb16.WfdbRecord, statements:
     try:
         codes = ast.literal_eval(str(row["scp_codes"]))
     except (ValueError, SyntaxError):
-        raise ValueError(f"scp_codes is {row['scp_codes']!r}; expected a dictionary") from None
+        codes = None
+    if not isinstance(codes, dict):
+        raise ValueError(f"scp_codes is {row['scp_codes']!r}; expected a dictionary")
     age = row["age"]
     return Record(
         signal=read.physical,
-        unit=unit_name(read.units[0]),
+        unit=read.unit,
         rate_hz=read.rate_hz,
         leads=tuple(lead_name(lead) for lead in read.leads),
         record=name,
