@@ -22,7 +22,12 @@ def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     cls = spec.part_class("datasets", request.param)
     assert issubclass(cls, DatasetSpec)
     root = tmp_path_factory.mktemp(request.param)
-    dataset = cls.sample(root)
+    try:
+        dataset = cls.sample(root)
+    except DatasetError as error:
+        if "pip install" in str(error):  # formats that an extra reads
+            pytest.skip(str(error))
+        raise
     return dataset, root, [item for item in dataset.records(root) if isinstance(item, Record)]
 
 

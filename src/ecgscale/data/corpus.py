@@ -114,6 +114,10 @@ class Corpus:
             if found != size:
                 what = "is missing" if found is None else f"has {found} bytes, expected {size}"
                 raise CorpusError(f"the corpus {path} is torn: {name} {what}; ingest the data set again")
+        if "mixture" in manifest:
+            from ecgscale.data.mixture import Mixture  # which is a Corpus
+
+            return Mixture(path, manifest)
         return cls(path, manifest)
 
     def __len__(self) -> int:
@@ -197,11 +201,14 @@ class Corpus:
         Raises:
             ValueError: the corpus lacks a label.
         """
+        self._refuse_unknown(names)
+        columns = [self.labels.index(name) for name in names]
+        return np.asarray(self._map("labels.npy")[np.asarray(rows, dtype=np.int64)][:, columns])
+
+    def _refuse_unknown(self, names: Sequence[str]) -> None:
         missing = [name for name in names if name not in self.labels]
         if missing:
             raise ValueError(f"the corpus {self.path} has no label {', '.join(missing)}")
-        columns = [self.labels.index(name) for name in names]
-        return np.asarray(self._map("labels.npy")[np.asarray(rows, dtype=np.int64)][:, columns])
 
     def verify(self) -> None:
         """Read everything once more.

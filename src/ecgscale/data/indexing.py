@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,11 @@ class Summary:
             "populations": dict(sorted(self._patients.items())),
             "beats_per_record": self._beats / self.records if self.records else None,
         }
+
+
+def count_patients(keys: Iterable[npt.NDArray[np.int64]]) -> int:
+    """Return how many different patients there are in several arrays of `patient_key`s."""
+    return len(np.unique(np.concatenate(list(keys))))
 
 
 def _moments(value: npt.NDArray[np.float64], count: npt.NDArray[np.float64]) -> dict[str, float]:

@@ -19,6 +19,7 @@ from pydantic import model_validator
 from ecgscale import rng
 from ecgscale.data import fingerprint, mapped
 from ecgscale.data.corpus import Corpus, Rows
+from ecgscale.data.mixture import Mixture, interleaved
 from ecgscale.spec import Explained, Spec, digest
 
 Int = npt.NDArray[np.int64]
@@ -102,12 +103,26 @@ def corpus_parts(corpus: Corpus, rule: SplitRule, seed: int) -> dict[str, Int]:
     folder = corpus.path / "splits" / digest([corpus.digest, rule.dump(), seed, REVISION])
     files = {name: folder / f"{name}.npy" for name in PARTS}
     if not folder.is_dir():
-        divided = parts(corpus.index, rule, seed)
+        divided = _mixed(corpus, rule, seed) if isinstance(corpus, Mixture) else parts(corpus.index, rule, seed)
         try:
             _keep(divided, folder)
         except OSError:  # the corpus may stand where nothing can be written
             return divided
     return {name: mapped.load(file) for name, file in files.items()}
+
+
+def _mixed(mixture: Mixture, rule: SplitRule, seed: int) -> dict[str, Int]:
+    """Interleave the parts of the sources by weight."""
+    divided = [corpus_parts(source, rule, seed) for source in mixture.sources]
+    rows = {n: [mixture.rows_of_order(i, d[n]) for i, d in enumerate(divided)] for n in PARTS}
+    result = {name: interleaved(orders, mixture.weights, seed) for name, orders in rows.items()}
+    every = np.concatenate([result[name] for name in PARTS])
+    part = np.repeat(np.arange(len(PARTS)), [len(result[name]) for name in PARTS])
+    pairs = np.unique(np.stack([mixture.patients(every), part], axis=1), axis=0)
+    if len(np.unique(pairs[:, 0])) < len(pairs):
+        names = mixture.index["patient"].to_numpy()[every]
+        _refuse_shared(names, part)
+    return result
 
 
 def _keep(divided: dict[str, Int], folder: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from ecgscale.data.record import Record, Rejected
+from ecgscale.data.remote import Remote
 from ecgscale.spec import Explained, Plugin
 
 
@@ -36,6 +37,7 @@ class DatasetSpec(Plugin):
     url: ClassVar[str]
     citation: ClassVar[str]
     version: ClassVar[str]
+    files: ClassVar[Remote | None] = None  # where an open source can be downloaded
     simulated: ClassVar[bool] = False
     needs_root: ClassVar[bool] = True
 

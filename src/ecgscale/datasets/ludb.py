@@ -18,6 +18,7 @@ import pandas as pd
 
 from ecgscale.data import synthetic, tables, wfdb16
 from ecgscale.data.record import Record, Rejected, patient_id
+from ecgscale.data.remote import PhysioNet
 from ecgscale.datasets import DatasetError, DatasetSpec, portioned
 from ecgscale.units import LEADS, lead_name
 
@@ -61,6 +62,7 @@ class Ludb(DatasetSpec):
     url: ClassVar[str] = "https://physionet.org/content/ludb/1.0.1/"
     citation: ClassVar[str] = "Kalyakulina et al. 2020, IEEE Access 8:186181, doi:10.1109/ACCESS.2020.3029211"
     version: ClassVar[str] = "1.0.1"
+    files: ClassVar[PhysioNet] = PhysioNet("ludb/1.0.1", size=24_600_000)  # of its 2,803 files, added up
 
     def portions(self, root: Path | None) -> Iterator[list[dict[str, Any]]]:
         """Yield the rows of `ludb.csv` in its order."""

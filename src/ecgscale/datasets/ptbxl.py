@@ -37,7 +37,7 @@ class PtbXl(DatasetSpec):
     url: ClassVar[str] = "https://physionet.org/content/ptb-xl/1.0.3/"
     citation: ClassVar[str] = "Wagner et al. 2020, Scientific Data 7:154, doi:10.1038/s41597-020-0495-6"
     version: ClassVar[str] = "1.0.3"
-    files: ClassVar[PhysioNet] = PhysioNet("ptb-xl/1.0.3", size=3_180_000_000)
+    files: ClassVar[PhysioNet] = PhysioNet("ptb-xl/1.0.3", size=3_170_000_000)  # 21,799 records of 145.2 kB, tables
     revision: ClassVar[int] = 2  # 2: labels diag_*
 
     rate_hz: Literal[100, 500] = 100  # which of the two published versions of each record

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import PositiveInt
 
 from ecgscale.data.corpus import Corpus
-from ecgscale.data.split import SplitRule, crossval, parts
+from ecgscale.data.split import SplitRule, corpus_parts, crossval
 from ecgscale.evaluation import bootstrap, metrics, probes
 from ecgscale.loader import Rows
 from ecgscale.runs import TaskField
@@ -147,7 +147,7 @@ def _targets(corpus: Corpus, task: TaskSpec) -> np.ndarray:
 @lru_cache(maxsize=32)
 def _parts(corpus: Corpus, rule: SplitRule, order: int) -> dict[str, Rows]:
     """The parts of a corpus, divided once per process."""
-    return parts(corpus.index, rule, order)
+    return corpus_parts(corpus, rule, order)
 
 
 @lru_cache(maxsize=32)

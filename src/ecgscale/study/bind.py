@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ecgscale.data.corpus import Corpus, Form, check_form, ingest
 from ecgscale.data.ingestion import making
+from ecgscale.data.mixture import mix
 from ecgscale.lab import Lab
 from ecgscale.spec import digest
 from ecgscale.study.study import Arm, Study, StudyError
@@ -42,6 +43,29 @@ class Source:
         """Return the corpus, ingesting it first where the lab does not hold it."""
         if not (self.path / "manifest.json").exists():
             ingest(self.study.dataset(self.name), self.root, self.form, self.path)
+        return Corpus.open(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed(Source):
+    """Several sources in one form, mixed by weight."""
+
+    parts: tuple[tuple[Source, float], ...]
+
+    def check(self) -> None:
+        """Judge every source by its first record.
+
+        Raises:
+            Explained: as of a source.
+        """
+        for source, _ in self.parts:
+            source.check()
+
+    def open(self) -> Corpus:
+        """Return the mixture, ingesting and mixing first what the lab does not hold."""
+        if not (self.path / "manifest.json").exists():
+            corpora = {source.name: source.open() for source, _ in self.parts}
+            mix(corpora, {source.name: weight for source, weight in self.parts}, self.path)
         return Corpus.open(self.path)
 
 
@@ -125,9 +149,22 @@ class Binder:
             if isinstance(arm.pretrain, str)
             else arm.pretrain
         )
+        if self.study.mix and arm.pretrain is None:
+            return self._mixed(arm)
         for name in names:
             if self.has(name):
                 source = self.source(name, arm)
                 assert source is not None
                 return source
         raise StudyError(f"none of the pre-training data {', '.join(names)} is bound: add --data {names[0]}=PATH")
+
+    def _mixed(self, arm: Arm) -> Mixed:
+        """Return the mixture of all pre-training data; those that are optional and not bound are not in it."""
+        found = [(source, w) for name, w in self.study.mix.items() if (source := self.source(name, arm)) is not None]
+        if len(found) < 2:
+            raise StudyError(f"data.pretrain.mix needs two data sets that are bound, found {len(found)}")
+        name = "+".join(source.name for source, _ in found)
+        form = arm.form or self.study.form
+        label = name if form == self.study.form else f"{name}.{arm.name}"
+        path = self.lab.corpus(digest(["mixture", [[s.name, s.path.name, w] for s, w in found]]))
+        return Mixed(name, label, form, None, path, self.study, tuple(found))

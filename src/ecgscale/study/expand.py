@@ -7,7 +7,7 @@ from typing import Any
 
 from ecgscale.data import intervals
 from ecgscale.data.corpus import Corpus
-from ecgscale.data.split import SplitRule, parts
+from ecgscale.data.split import SplitRule, corpus_parts
 from ecgscale.evaluation.evaluate import EvalSpec
 from ecgscale.runs import Recipe, RunSpec
 from ecgscale.spec import Plugin, SpecError
@@ -91,7 +91,7 @@ class _Expansion:
     def run(self) -> None:
         self.source = self._open(self.binder.pretrain(self.arm))
         self.corpus = self.source.open()
-        self.train = parts(self.corpus.index, self.study.split, self.study.order)["train"]
+        self.train = corpus_parts(self.corpus, self.study.split, self.study.order)["train"]
         self.evaluations = self._evaluations()
         self._check_overlap()
         self.plan.handcrafted += [e for e in self.evaluations if e not in self.plan.handcrafted]

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from ecgscale.data.corpus import Form
 from ecgscale.data.split import SplitRule
@@ -100,6 +100,7 @@ class Study(Spec):
     description: str = ""
     data: dict[str, dict[str, Any]] = Field(default_factory=dict)
     pretrain: tuple[str, ...]  # data.pretrain: the first of these that is bound
+    mix: dict[str, PositiveFloat] = Field(default_factory=dict)  # data.pretrain.mix: name → weight; all of `pretrain`
     form: Form = Form()
     split: SplitRule
     order: NonNegativeInt = 0  # seed of the order of patients
@@ -134,9 +135,7 @@ class Study(Spec):
             _put(table, key, value)
         data = table.get("data", {})
         if isinstance(data, dict) and "pretrain" in data:
-            chosen = data.pop("pretrain")
-            chosen = chosen.get("first_of", ()) if isinstance(chosen, dict) else chosen
-            table["pretrain"] = [chosen] if isinstance(chosen, str) else list(chosen)
+            table |= _pretrain(data.pop("pretrain"))
         try:
             return cls.parse(table)
         except SpecError as error:
@@ -160,6 +159,14 @@ class Study(Spec):
     def optional(self, name: str) -> bool:
         """Whether runs and tasks that need `name` may be dropped where it is not bound."""
         return bool(self.data.get(name, {}).get("optional", False))
+
+
+def _pretrain(chosen: Any) -> dict[str, Any]:
+    """Read `data.pretrain`: a name, a list or `first_of` of names of which the first bound is taken, or `mix`."""
+    if isinstance(chosen, dict) and "mix" in chosen:
+        return {"pretrain": list(chosen["mix"]), "mix": chosen["mix"]}
+    names = chosen.get("first_of", ()) if isinstance(chosen, dict) else chosen
+    return {"pretrain": [names] if isinstance(names, str) else list(names)}
 
 
 def _put(table: dict[str, Any], key: str, value: Any) -> None:
