@@ -76,6 +76,24 @@ def ingest(
     api.show_ingest(dataset, root, out, rate, describe)
 
 
+@app.command()
+def download(
+    dataset: Annotated[str, typer.Argument(help="An open data set `ecgscale list datasets` prints.")],
+    out: Annotated[Path, typer.Option("--out", help="Its folder; what is complete there is kept.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before downloading.")] = False,
+    connections: Annotated[int, typer.Option("--connections", min=1, max=8, help="At once, to one host.")] = 4,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="PATTERN", help="Files to take, as *.csv; repeatable.")
+    ] = None,
+    url: Annotated[str | None, typer.Option("--url", help="A mirror that stands for the usual server.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Read all files again and compare checksums.")] = False,
+) -> None:
+    """Download an open data set from its own server: licence and size first, resumed where it broke, checksummed."""
+    from ecgscale import download
+
+    download.show(dataset, out, yes, connections, only or [], url, verify)
+
+
 @app.command("list")
 def list_(
     kind: Annotated[str | None, typer.Argument(help="datasets, backbones, objectives, tasks, laws or studies.")] = None,

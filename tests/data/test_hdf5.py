@@ -71,8 +71,9 @@ def test_no_chunk_is_decoded_twice(
 ) -> None:
     _store(tmp_path / "a.h5", tracings, chunks=chunk_rows and (chunk_rows, 2, 1))
     asked: list[slice] = []
-    get = h5py.Dataset.__getitem__
+    get, into = h5py.Dataset.__getitem__, h5py.Dataset.read_direct
     monkeypatch.setattr(h5py.Dataset, "__getitem__", lambda self, key: asked.append(key) or get(self, key))
+    monkeypatch.setattr(h5py.Dataset, "read_direct", lambda self, to, key: asked.append(key) or into(self, to, key))
     for start, stop in hdf5.layout(tmp_path, "a.h5", "tracings", _ANY).spans(8):
         hdf5.read(tmp_path, "a.h5", "tracings", _ANY, start, stop)
     rows = [row for part in asked for row in range(part.start, part.stop)]
@@ -86,6 +87,18 @@ def test_what_was_read_is_the_callers_own(tmp_path: Path, tracings: np.ndarray) 
     first *= 0
     again, _ = hdf5.read(tmp_path, "a.h5", "tracings", _ANY, 0, 8)
     assert np.array_equal(again, tracings[:8])
+
+
+def test_memory_that_is_not_fresh_is_used_again(tmp_path: Path, tracings: np.ndarray) -> None:
+    _store(tmp_path / "a.h5", tracings)
+    for start, stop in ((0, 8), (8, 20), (3, 5)):
+        block, _ = hdf5.read(tmp_path, "a.h5", "tracings", _ANY, start, stop, fresh=False)
+        assert np.array_equal(block, tracings[start:stop])
+    first, _ = hdf5.read(tmp_path, "a.h5", "tracings", _ANY, 0, 8, fresh=False)
+    second, _ = hdf5.read(tmp_path, "a.h5", "tracings", _ANY, 8, 16, fresh=False)
+    assert np.shares_memory(first, second)
+    signals = [list(hdf5.unpadded(tmp_path, "a.h5", "tracings", _ANY, start, start + 8)) for start in (0, 8)]
+    assert np.array_equal(np.stack(signals[0]), tracings[:8].transpose(0, 2, 1))
 
 
 def test_chunks_too_large_to_keep_are_read_all_the_same(

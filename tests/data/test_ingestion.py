@@ -17,8 +17,8 @@ import pytest
 
 from ecgscale.data import ingestion
 from ecgscale.data.corpus import Corpus, CorpusError, Form, ingest
-from ecgscale.data.record import Record, Rejected
 from ecgscale.data.indexing import Seen
+from ecgscale.data.record import Record, Rejected
 from ecgscale.datasets.simulated import Simulated
 
 KILLED = """

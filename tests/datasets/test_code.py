@@ -183,3 +183,15 @@ def test_tables_of_another_length_are_refused(root: Path) -> None:
     pd.read_csv(root / "annotations.csv").assign(id_exam="x").to_csv(root / "annotations.csv", index=False)
     with pytest.raises(DatasetError, match=r"id_exam of .* whole numbers"):
         next(Code().portions(root))
+
+
+def test_a_table_without_rows_is_refused(root: Path) -> None:
+    pd.read_csv(root / "annotations.csv")[:0].to_csv(root / "annotations.csv", index=False)
+    with pytest.raises(DatasetError, match=r"id_exam of .* is empty"):
+        next(Code().portions(root))
+
+
+def test_a_sample_can_be_written_over_one_that_was_read(root: Path) -> None:
+    before = _records(root, layout="test")[0].signal.copy()
+    Code.sample(root, seed=1)
+    assert not np.array_equal(_records(root, layout="test")[0].signal, before)

@@ -38,12 +38,14 @@ _APART = 0.15  # share of bits two copies may differ in where all 32 words are t
 _FEWER = 0.4  # … and its fall with the share of the words
 _LEAST = 4  # words: one lead and 10 s, lead I or II and 5 s, all leads and 2.5 s (8)
 _EXACT = 2**25  # pairs compared one by one; more are first sought by equal halves of words
-_CANDIDATES = 2**15  # pairs held at once
+_CANDIDATES = 2**16  # pairs held at once
 
 Float = npt.NDArray[np.float32]
 Int = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.uint32]
+Wide = npt.NDArray[np.uint64]
 
 
 def fingerprints(signal: Float, leads: tuple[str, ...], rate_hz: float) -> Codes:
@@ -82,10 +84,11 @@ def same(a: Codes, b: Codes) -> Int:
     100 of those at 8 %, none to speak of with more leads. Memory is bounded by the codes themselves and a few
     megabytes.
     """
-    a, b = (np.ascontiguousarray(codes).view(np.uint8).reshape(len(codes), -1) for codes in (a, b))
-    few = len(a) * len(b) <= _EXACT
-    found = [np.empty((0, 2), np.int64), *(_all_pairs(a, b) if few else _likely_pairs(a, b))]
-    return np.unique(np.concatenate(found), axis=0)
+    a, b = (np.ascontiguousarray(codes).view("<u4") for codes in (a, b))
+    common = np.flatnonzero(a.any(axis=0) & b.any(axis=0))
+    a, b = (_columns(words, common) for words in (a, b))
+    pairs = _all_pairs(a, b) if len(a) * len(b) <= _EXACT else _likely_pairs(a, b)
+    return np.unique(np.concatenate([np.empty((0, 2), np.int64), *pairs]), axis=0)
 
 
 def _slope(signal: Float, places: list[int], rate_hz: float, room: Float) -> tuple[Float, Bool]:
@@ -111,7 +114,7 @@ def _slope(signal: Float, places: list[int], rate_hz: float, room: Float) -> tup
     return slope.reshape(*x.shape[:2], -1, _PIECE), (mean > _FLAT).reshape(*x.shape[:2], -1)
 
 
-def _words(slope: Float, live: Bool, leads: list[str]) -> npt.NDArray[np.uint32]:
+def _words(slope: Float, live: Bool, leads: list[str]) -> Words:
     """Return the words of the leads [record, piece, word]; 0 where there is no slope."""
     count = [WORDS.count(lead) for lead in leads]
     along = np.empty((slope.shape[2], len(slope), 32 * sum(count)), np.float32)
@@ -154,7 +157,14 @@ def _limits() -> Int:
     return limit
 
 
-def _all_pairs(a: Codes, b: Codes) -> Iterator[Int]:
+def _columns(words: Words, common: Int) -> Words:
+    """Return the words that stand in both sets, with one of zeros at the end if their number is odd."""
+    out = np.zeros((len(words), len(common) + len(common) % 2), "<u4")
+    out[:, : len(common)] = words[:, common]
+    return out
+
+
+def _all_pairs(a: Words, b: Words) -> Iterator[Int]:
     """Compare every row with every row: the product of codes written as ±1, and 0 where a word is missing."""
     for i in range(0, len(a), 1024):
         signs_a, there_a = _signs(a[i : i + 1024])
@@ -165,42 +175,48 @@ def _all_pairs(a: Codes, b: Codes) -> Iterator[Int]:
             yield np.argwhere(apart <= _limits()[words]) + (i, j)
 
 
-def _signs(codes: Codes) -> tuple[Float, Float]:
-    there = (codes.view("<u4") != 0).astype(np.float32)
-    signs = np.unpackbits(codes, axis=1).astype(np.float32) * 2 - 1
+def _signs(words: Words) -> tuple[Float, Float]:
+    there = (words != 0).astype(np.float32)
+    signs = np.unpackbits(words.view(np.uint8), axis=1).astype(np.float32) * 2 - 1
     return signs * np.repeat(there, 32, axis=1), there
 
 
-def _likely_pairs(a: Codes, b: Codes) -> Iterator[Int]:
+def _likely_pairs(a: Words, b: Words) -> Iterator[Int]:
     """Compare rows that agree in at least one half word, one half word after the other."""
-    for half in range(SIZE // 2):
+    chosen = np.unique(np.linspace(0, a.shape[1] // 2 - 1, 4).astype(int)) if a.shape[1] else []
+    glance = [tuple(np.ascontiguousarray(words.view("<u8")[:, i]) for words in (a, b)) for i in chosen]
+    for half in range(2 * a.shape[1]):
         key_a, key_b = a.view("<u2")[:, half], b.view("<u2")[:, half]
-        order_a, order_b = (np.argsort(key, kind="stable") for key in (key_a, key_b))
+        order = np.argsort(key_b, kind="stable")
         count = np.bincount(key_b, minlength=2**16)
-        count[0] = 0  # a missing word, or a rare one that another half finds
-        first = np.concatenate([[0], np.cumsum(np.bincount(key_b, minlength=2**16))[:-1]])
-        sorted_b = b[order_b]
-        for rows in _portions(order_a, count[key_a[order_a]]):
+        first = np.cumsum(count) - count
+        count[0] = 0  # a missing word
+        for rows in _portions(np.argsort(key_a, kind="stable"), count[key_a]):
             many = count[key_a[rows]]
-            left = np.repeat(rows, many)
-            step = np.arange(len(left)) - np.repeat(np.cumsum(many) - many, many)
-            right = np.repeat(first[key_a[rows]], many) + step
-            for start in range(0, len(left), _CANDIDATES):
-                i, j = left[start : start + _CANDIDATES], right[start : start + _CANDIDATES]
-                good = _agree(a[i], sorted_b[j])
-                yield np.stack([i[good], order_b[j[good]]], axis=1)
+            i = np.repeat(rows, many)
+            j = order[np.arange(len(i)) + np.repeat(first[key_a[rows]] - np.cumsum(many) + many, many)]
+            near = np.flatnonzero(_glance(glance, i, j))
+            good = near[_agree(a[i[near]], b[j[near]])]
+            yield np.stack([i[good], j[good]], axis=1)
 
 
 def _portions(rows: Int, many: Int) -> Iterator[Int]:
-    """Yield the rows that have candidates, cut so that each portion has about `_CANDIDATES` of them."""
-    rows, many = rows[many > 0], many[many > 0]
-    edges = np.flatnonzero(np.diff(np.cumsum(many) // _CANDIDATES)) + 1
-    yield from np.split(rows, edges)
+    """Yield those of the rows that have candidates, `many` by row, in portions of about `_CANDIDATES` of them."""
+    rows = rows[many[rows] > 0]
+    yield from np.split(rows, np.flatnonzero(np.diff(np.cumsum(many[rows]) // _CANDIDATES)) + 1)
 
 
-def _agree(a: Codes, b: Codes) -> Bool:
+def _glance(columns: list[tuple[Wide, Wide]], i: Int, j: Int) -> Bool:
+    """Return which pairs are no farther apart than a third of the bits in a few columns: most are."""
+    apart = np.zeros(len(i), np.uint16)
+    for left, right in columns:
+        x, y = left[i], right[j]
+        apart += np.bitwise_count((x ^ y) * ((x != 0) & (y != 0)))
+    return apart <= 64 * len(columns) // 3
+
+
+def _agree(a: Words, b: Words) -> Bool:
     """Compare row by row: [pair] bool."""
-    x, y = a.view("<u4"), b.view("<u4")
-    there = (x != 0) & (y != 0)
-    apart = (np.bitwise_count(x ^ y) * there).sum(axis=1, dtype=np.int64)
+    there = (a != 0) & (b != 0)
+    apart = (np.bitwise_count(a ^ b) * there).sum(axis=1, dtype=np.int64)
     return np.asarray(apart <= _limits()[there.sum(axis=1)])

@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ecgscale.data import beats, fingerprint, quality, signal
+from ecgscale.data import beats, examples, fingerprint, quality, signal
+from ecgscale.data.examples import Examples
 from ecgscale.data.indexing import Pieces, Seen, Summary, TableHash
 from ecgscale.data.mapped import FILES, Mapped
 from ecgscale.data.portion import CHUNK, Prepared, prepare
@@ -46,7 +47,7 @@ def run(
     identity = making(dataset, root, form)
     with appearing(out, identity) as folder:
         if folder is not None:
-            _fill(folder, dataset, root, form, out, progress, workers, identity)
+            _Ingest(folder, dataset, root, form, out, identity).run(progress, workers)
 
 
 def making(dataset: Source, root: Path | None, form: Form) -> dict[str, Any]:
@@ -58,50 +59,6 @@ def making(dataset: Source, root: Path | None, form: Form) -> dict[str, Any]:
         "stamp": dataset.stamp(root),
         "revisions": _revisions(),
     }
-
-
-def _fill(
-    folder: Path,
-    dataset: Source,
-    root: Path | None,
-    form: Form,
-    out: Path,
-    progress: Callable[[int], None] | None,
-    workers: int,
-    identity: dict[str, Any],
-) -> None:
-    """Read portion after portion, going on from the folder's journal, and write the corpus."""
-    done = _Done.load(folder)
-    unit = done.unit or unit_of_first(dataset, root, form)
-    index, quarantine = (Pieces(folder, name, done.pieces[name]) for name in ("index", "quarantine"))
-    seen = Seen()
-    for name in _names(index):
-        seen.add(name)
-    with writing(out):
-        shards = Shards(folder, len(form.leads), form.samples, done.records)
-    with shards:
-        todo = islice(dataset.portions(root), done.portions, None)
-        job = partial(prepare, dataset, root, form, unit)
-        for whole in _in_order(job, todo, workers):
-            whole.drop_known(seen)
-            with writing(out):
-                if len(whole.table):
-                    done.bands |= whole.bands
-                    shards.append(whole.counts)
-                    index.append(whole.table)
-                quarantine.append(_rejections(whole.rejected))
-                done.add(len(whole.table), len(whole.rejected))
-                if done.portions % FLUSH == 0:
-                    done.keep(folder, unit, shards, index, quarantine)
-            if progress:
-                progress(done.read)
-        with writing(out):
-            done.keep(folder, unit, shards, index, quarantine)
-            shards.close()
-            if not shards.records:
-                (folder / JOURNAL).unlink()  # nothing to go on from
-                raise CorpusError(_nothing_usable(dataset, root, [Rejected(**row) for row in quarantine.rows()]))
-            _finish(folder, dataset, identity, form, shards, index, quarantine, unit, done.bands)
 
 
 def _in_order(job: Callable[[Any], Prepared], portions: Iterator[Any], workers: int) -> Iterator[Prepared]:
@@ -123,7 +80,7 @@ class _Done:
     """How far an ingest has come; kept in the folder's journal."""
 
     portions: int = 0
-    records: int = 0  # written
+    records: int = 0  # rows written
     read: int = 0
     pieces: dict[str, int] = field(default_factory=lambda: {"index": 0, "quarantine": 0})
     bands: set[Band | None] = field(default_factory=set)
@@ -138,30 +95,113 @@ class _Done:
         stored["bands"] = {tuple(band) if band else None for band in stored["bands"]}
         return cls(**stored)
 
-    def add(self, written: int, rejected: int) -> None:
-        self.portions += 1
-        self.records += written
-        self.read += written + rejected
-
-    def keep(self, folder: Path, unit: str, shards: Shards, index: Pieces, quarantine: Pieces) -> None:
-        """Bring everything to the disk and then say so in the journal."""
-        shards.flush()
-        for pieces in (index, quarantine):
-            pieces.flush()
-        self.unit, self.pieces = unit, {"index": index.count, "quarantine": quarantine.count}
+    def save(self, folder: Path) -> None:
         text = json.dumps({**asdict(self), "bands": [list(b) if b else None for b in self.bands]})
         fresh = folder / f"{JOURNAL}.new"
         fresh.write_text(text)
         fresh.replace(folder / JOURNAL)
 
 
-def _names(index: Pieces) -> Iterator[str]:
-    for table in index.tables():
-        yield from table["record"].to_pylist()
+class _Ingest:
+    """One corpus in the making, in a folder that may hold the beginning of it."""
 
+    def __init__(
+        self, folder: Path, dataset: Source, root: Path | None, form: Form, out: Path, identity: dict[str, Any]
+    ) -> None:
+        self.folder, self.dataset, self.root, self.form, self.out = folder, dataset, root, form, out
+        self.identity = identity
+        self.done = _Done.load(folder)
+        self.unit = self.done.unit or unit_of_first(dataset, root, form)
+        self.index, self.quarantine = (Pieces(folder, n, self.done.pieces[n]) for n in ("index", "quarantine"))
+        self.examples = Examples(examples.load(folder))
+        self.seen = Seen()
+        for table in self.index.tables():
+            for name in table["record"].to_pylist():
+                self.seen.add(name)
 
-def _rejections(rejected: list[Rejected]) -> pa.Table:
-    return pa.table({"record": [r.record for r in rejected], "reason": [r.reason for r in rejected]}, _QUARANTINE)
+    def run(self, progress: Callable[[int], None] | None, workers: int) -> None:
+        """Read portion after portion, going on from where the journal says, and write the corpus."""
+        with writing(self.out):
+            shards = Shards(self.folder, len(self.form.leads), self.form.samples, self.done.records)
+        with shards:
+            todo = islice(self.dataset.portions(self.root), self.done.portions, None)
+            job = partial(prepare, self.dataset, self.root, self.form, self.unit)
+            for prepared in _in_order(job, todo, workers):
+                with writing(self.out):
+                    self._take(prepared, shards)
+                if progress:
+                    progress(self.done.read)
+            with writing(self.out):
+                self._keep(shards)
+                shards.close()
+                if not shards.records:
+                    (self.folder / JOURNAL).unlink()  # nothing to go on from
+                    raise CorpusError(_nothing_usable(self.dataset, self.root, self._rejected()))
+                self._finish(shards)
+
+    def _take(self, prepared: Prepared, shards: Shards) -> None:
+        prepared.drop_known(self.seen)
+        if len(prepared.table):
+            self.done.bands |= prepared.bands
+            shards.append(prepared.counts)
+            self.index.append(prepared.table)
+        rejected = prepared.rejected
+        columns = {"record": [r.record for r in rejected], "reason": [r.reason for r in rejected]}
+        self.quarantine.append(pa.table(columns, _QUARANTINE))
+        self.examples.extend(prepared.examples)
+        self.done.portions += 1
+        self.done.records += len(prepared.table)
+        self.done.read += len(prepared.table) + len(rejected)
+        if self.done.portions % FLUSH == 0:
+            self._keep(shards)
+
+    def _keep(self, shards: Shards) -> None:
+        """Bring everything to the disk and then say so in the journal."""
+        shards.flush()
+        self.index.flush()
+        self.quarantine.flush()
+        examples.save(self.examples, self.folder)
+        self.done.unit = self.unit
+        self.done.pieces = {"index": self.index.count, "quarantine": self.quarantine.count}
+        self.done.save(self.folder)
+
+    def _rejected(self) -> list[Rejected]:
+        return [Rejected(**row) for row in self.quarantine.rows()]
+
+    def _finish(self, shards: Shards) -> None:
+        """Write index, quarantine and specification, and the manifest last."""
+        labels = [name.removeprefix("label.") for name in self.index.columns() if name.startswith("label.")]
+        content, summary, mapped = TableHash(), Summary(), Mapped(self.folder, labels)
+        for piece in self.index.joined(_QUARANTINE):
+            for part in (content, summary, mapped):
+                part.append(piece)
+        mapped.close()
+        rejected = sum(len(piece) for piece in self.quarantine.joined(_QUARANTINE))
+        spec = {key: self.identity[key] for key in ("dataset", "form")}
+        (self.folder / "spec.json").write_text(json.dumps(spec, indent=1))
+        files = [*shards.files, *FILES, "index.parquet", "quarantine.parquet", "spec.json", examples.FILE]
+        source, bands, facts = self.dataset, self.done.bands, summary.facts()
+        per_record = facts.pop("beats_per_record")
+        manifest = {
+            **self.identity,
+            "name": corpus_name(source),
+            **{
+                k: getattr(source, k) for k in ("title", "licence", "access", "url", "citation", "version", "simulated")
+            },
+            "facts": source.facts(),
+            "unit": self.unit,
+            "band_hz": self.form.band_hz or (next(iter(bands)) if len(bands) == 1 else None),
+            "scale": SCALE,
+            "quarantined": rejected,
+            **facts,
+            "beats": {"finder": self.form.beats, "revision": beats.REVISION, "per_record": per_record},
+            "ecgscale": version("ecgscale"),
+            "shards": shards.files,
+            "shard_records": shards.limit,
+            "files": {name: (self.folder / name).stat().st_size for name in files},
+        }
+        manifest["digest"] = _digest(shards.hash.digest(), content, manifest)
+        (self.folder / "manifest.json").write_text(json.dumps(manifest, indent=1, allow_nan=False))
 
 
 def unit_of_first(dataset: Source, root: Path | None, form: Form) -> str:
@@ -187,49 +227,6 @@ def digest_of(folder: Path, manifest: dict[str, Any]) -> str:
     for rows in pq.ParquetFile(folder / "index.parquet").iter_batches(ROWS):
         content.append(pa.table(rows))
     return _digest(hasher.digest(), content, manifest)
-
-
-def _finish(
-    folder: Path,
-    dataset: Source,
-    identity: dict[str, Any],
-    form: Form,
-    shards: Shards,
-    index: Pieces,
-    quarantine: Pieces,
-    unit: str,
-    bands: set[Band | None],
-) -> None:
-    """Write index, quarantine and specification, and the manifest last."""
-    content, summary = TableHash(), Summary()
-    mapped = Mapped(folder, [name.removeprefix("label.") for name in index.columns() if name.startswith("label.")])
-    for piece in index.joined(_QUARANTINE):
-        for part in (content, summary, mapped):
-            part.append(piece)
-    mapped.close()
-    rejected = sum(len(piece) for piece in quarantine.joined(_QUARANTINE))
-    (folder / "spec.json").write_text(json.dumps({key: identity[key] for key in ("dataset", "form")}, indent=1))
-    files = [*shards.files, *FILES, "index.parquet", "quarantine.parquet", "spec.json"]
-    facts = summary.facts()
-    per_record = facts.pop("beats_per_record")
-    manifest = {
-        **identity,
-        "name": corpus_name(dataset),
-        **{k: getattr(dataset, k) for k in ("title", "licence", "access", "url", "citation", "version", "simulated")},
-        "facts": dataset.facts(),
-        "unit": unit,
-        "band_hz": form.band_hz or (next(iter(bands)) if len(bands) == 1 else None),
-        "scale": SCALE,
-        "quarantined": rejected,
-        **facts,
-        "beats": {"finder": form.beats, "revision": beats.REVISION, "per_record": per_record},
-        "ecgscale": version("ecgscale"),
-        "shards": shards.files,
-        "shard_records": shards.limit,
-        "files": {name: (folder / name).stat().st_size for name in files},
-    }
-    manifest["digest"] = _digest(shards.hash.digest(), content, manifest)
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, allow_nan=False))
 
 
 def _revisions() -> dict[str, int]:

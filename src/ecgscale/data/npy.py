@@ -73,7 +73,7 @@ class Rows:
         assert self._key is not None
         size = int(np.prod(self.shape[1:])) * self._kind.itemsize
         if self._open is None or self._next > start:
-            self._open = zipfile.ZipFile(self._file).open(f"{self._key}.npy")
+            self._open = zipfile.ZipFile(self._file).open(f"{self._key}.npy")  # noqa: SIM115  (kept for the next span)
             self._open.read(self._start)
             self._next = 0
         while self._next < start:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ecgscale.data import beats, fingerprint, quality
+from ecgscale.data.examples import Examples
 from ecgscale.data.indexing import Seen
 from ecgscale.data.record import Record, Rejected, check
 from ecgscale.data.signal import (
@@ -51,6 +52,7 @@ class Prepared:
     counts: npt.NDArray[np.int16]  # record lead time
     bands: set[Band | None]
     rejected: list[Rejected]
+    examples: Examples  # of what was rejected
 
     @classmethod
     def joined(cls, parts: list[Prepared], form: Form) -> Prepared:
@@ -60,6 +62,7 @@ class Prepared:
             np.concatenate([_no_counts(form), *(p.counts for p in parts)]),
             {band for p in parts for band in p.bands},
             [rejection for p in parts for rejection in p.rejected],
+            Examples(example for p in parts for example in p.examples),
         )
 
     def drop_known(self, seen: Seen) -> None:
@@ -95,10 +98,21 @@ def _prepare(chunk: list[Record | Rejected], dataset: Source, form: Form, unit: 
         shaped |= zip(rows, _transform([chunk[i] for i in rows], key, dataset, form), strict=True)  # type: ignore[misc]
     bad = [Rejected(item.record, r) for i, item in enumerate(chunk) if (r := reasons[i] or shaped[i].reason)]
     good = [shaped[i] for i in sorted(shaped) if shaped[i].reason is None]
+    examples = _examples(chunk, bad)
     if not good:
-        return Prepared(pa.table({}), _no_counts(form), set(), bad)
+        return Prepared(pa.table({}), _no_counts(form), set(), bad, examples)
     counts = np.concatenate([s.counts for s in good])
-    return Prepared(pa.table(_columns(good, counts, form)), counts, {s.record.band_hz for s in good}, bad)
+    return Prepared(pa.table(_columns(good, counts, form)), counts, {s.record.band_hz for s in good}, bad, examples)
+
+
+def _examples(chunk: list[Record | Rejected], bad: list[Rejected]) -> Examples:
+    """Keep a few of the rejected records that have a signal, to be drawn."""
+    reasons = {rejected.record: rejected.reason for rejected in bad}
+    kept = Examples()
+    for item in chunk:
+        if isinstance(item, Record) and item.record in reasons:
+            kept.add(item, reasons[item.record])
+    return kept
 
 
 @dataclass(slots=True)

@@ -17,7 +17,6 @@ from ecgscale.data.record import Record, Rejected
 from ecgscale.data.remote import Remote
 from ecgscale.spec import Explained, Plugin
 
-
 PORTION = 128  # records a worker holds at once
 
 T = TypeVar("T")

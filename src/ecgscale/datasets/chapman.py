@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 
 from ecgscale.data import challenge
 from ecgscale.data.record import Record, Rejected
+from ecgscale.data.remote import PhysioNet
 from ecgscale.datasets import DatasetError, DatasetSpec, portioned
 
 _RECORDS = challenge.Collection("chapman", "Chapman-Shaoxing", r"JS(\d{5})", "JS00001", 1, 10_646)
@@ -34,6 +35,7 @@ class Chapman(DatasetSpec):
     url: ClassVar[str] = "https://physionet.org/content/challenge-2021/1.0.3/"
     citation: ClassVar[str] = "Zheng et al. 2020, Scientific Data 7:48, doi:10.1038/s41597-020-0386-x"
     version: ClassVar[str] = "challenge-2021 1.0.3"
+    files: ClassVar[PhysioNet] = PhysioNet("challenge-2021/1.0.3", folder="training/chapman_shaoxing")
 
     checksums: Literal["verify", "ignore"] = "verify"  # of the headers, against damaged files
 

@@ -163,8 +163,8 @@ class _Annotations:
 
     def __init__(self, path: Path) -> None:
         table = tables.read(path, _COLUMNS, DatasetError)
-        if not pd.api.types.is_integer_dtype(table["id_exam"]):
-            raise DatasetError(f"the column id_exam of {path} holds something else than whole numbers")
+        if table.empty or not pd.api.types.is_integer_dtype(table["id_exam"]):
+            raise DatasetError(f"the column id_exam of {path} is empty or holds something else than whole numbers")
         self.path = path
         self.ids = table["id_exam"].to_numpy()
         self.twice = set(table["id_exam"][table["id_exam"].duplicated()])
@@ -293,6 +293,7 @@ def _write_tracings(path: Path, signals: Any, ids: Any) -> None:
 
     tracings = np.zeros((len(signals), 4096, 12), np.float32)
     tracings[:, 48:4048] = 2 * signals.transpose(0, 2, 1)
+    path.unlink(missing_ok=True)  # it may still be open for reading
     with h5py.File(path, "w") as file:
         file["tracings"] = tracings if ids is None else tracings[ids - 1]
         if ids is not None:

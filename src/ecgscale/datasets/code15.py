@@ -23,6 +23,7 @@ import pandas as pd
 
 from ecgscale.data import hdf5, synthetic, tables
 from ecgscale.data.record import Record, Rejected, patient_id
+from ecgscale.data.remote import Zenodo
 from ecgscale.datasets import PORTION, DatasetError, DatasetSpec, portioned
 from ecgscale.units import LEADS
 
@@ -57,6 +58,7 @@ class Code15(DatasetSpec):
     url: ClassVar[str] = "https://zenodo.org/records/4916206"
     citation: ClassVar[str] = "Ribeiro et al. 2021, doi:10.5281/zenodo.4916206; Nature Communications 11:1760 (2020)"
     version: ClassVar[str] = "1.0.0"
+    files: ClassVar[Zenodo] = Zenodo(4916206, after="unpack every exams_part*.zip in it")
 
     values_per_mv: Literal[1, 2, 10] = 2  # 2: ecg-preprocessing's --scale 2; 1: Challenge 2025; 10: "scale 1e-4 V"
 
@@ -214,6 +216,7 @@ def _flag(column: str, value: Any) -> float:
 def _write(path: Path, ids: Any, tracings: Any, **storage: Any) -> None:
     import h5py
 
+    path.unlink(missing_ok=True)  # it may still be open for reading
     with h5py.File(path, "w") as file:
         file["exam_id"] = np.append(ids, 0)
         file.create_dataset("tracings", data=np.concatenate([tracings, np.zeros_like(tracings[:1])]), **storage)

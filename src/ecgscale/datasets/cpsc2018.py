@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 
 from ecgscale.data import challenge
 from ecgscale.data.record import Record, Rejected, patient_id
+from ecgscale.data.remote import PhysioNet
 from ecgscale.datasets import DatasetError, DatasetSpec, portioned
 
 _RECORDS = challenge.Collection("cpsc2018", "CPSC 2018", r"A(\d{4})", "A0001")
@@ -40,6 +41,7 @@ class Cpsc2018(DatasetSpec):
     url: ClassVar[str] = "https://physionet.org/content/challenge-2021/1.0.3/"
     citation: ClassVar[str] = "Liu et al. 2018, J. Med. Imaging Health Inform. 8:1368-1373, doi:10.1166/jmihi.2018.2442"
     version: ClassVar[str] = "challenge-2021 1.0.3"
+    files: ClassVar[PhysioNet] = PhysioNet("challenge-2021/1.0.3", folder="training/cpsc_2018")
 
     splits: Literal["none", "merl"] = "none"  # "merl": the published lists become folds
     checksums: Literal["verify", "ignore"] = "verify"  # of the headers, against damaged files

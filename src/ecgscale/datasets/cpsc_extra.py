@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 
 from ecgscale.data import challenge
 from ecgscale.data.record import Record, Rejected, patient_id
+from ecgscale.data.remote import PhysioNet
 from ecgscale.datasets import DatasetError, DatasetSpec, portioned
 
 _RECORDS = challenge.Collection("cpsc_extra", "CPSC-Extra", r"Q(\d{4})", "Q0001")
@@ -36,6 +37,7 @@ class CpscExtra(DatasetSpec):
         "Perez Alday et al. 2020, Physiological Measurement 41:124003, doi:10.1088/1361-6579/abc960"
     )
     version: ClassVar[str] = "challenge-2021 1.0.3"
+    files: ClassVar[PhysioNet] = PhysioNet("challenge-2021/1.0.3", folder="training/cpsc_2018_extra")
 
     checksums: Literal["verify", "ignore"] = "verify"  # of the headers, against damaged files
 

@@ -21,6 +21,7 @@ from typing import ClassVar, Literal
 
 from ecgscale.data import challenge, tables, wfdb16
 from ecgscale.data.record import Record, Rejected
+from ecgscale.data.remote import PhysioNet
 from ecgscale.datasets import DatasetError, DatasetSpec, portioned
 
 _TABLE = "ConditionNames_SNOMED-CT.csv"
@@ -58,6 +59,7 @@ class Csn(DatasetSpec):
     url: ClassVar[str] = "https://physionet.org/content/ecg-arrhythmia/1.0.0/"
     citation: ClassVar[str] = "Zheng, Guo and Chu 2022, PhysioNet, doi:10.13026/wgex-er52"
     version: ClassVar[str] = "1.0.0"
+    files: ClassVar[PhysioNet] = PhysioNet("ecg-arrhythmia/1.0.0")
 
     acronyms: Literal["whole", "substring"] = "whole"  # "substring": as in MERL's published labels
     splits: Literal["none", "merl"] = "none"  # "merl": the published lists become folds

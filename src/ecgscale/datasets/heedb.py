@@ -226,14 +226,16 @@ def _write_sample(folder: Path, institution: str, ecg: synthetic.Population, row
     for n, i in enumerate(rows):
         person, time = int(ecg.patient[i]) + (114_877_000 if harvard else 179_020_000), f"{1975 + n}0413153000"
         file = f"S000{n % 4 + 1}/{1975 + n}/04/de_{person}_{time}_{time}" if harvard else f"2010/MUSE_{time}_{i}000"
-        step = 2 if n % 3 == 0 else 1
-        _write_ecg(folder / "WFDB" / file, ecg.signal[i, :, ::step], 500.0 / step, harvard)
+        path, step = folder / "WFDB" / file, 2 if n % 3 == 0 else 1
+        path.parent.mkdir(parents=True, exist_ok=True)
+        suffixes = (".mat",) * 12 if harvard else None
+        wfdb16.write(path, ecg.signal[i, :, ::step], LEADS, 500.0 / step, suffixes=suffixes)
         codes = "831" + "".join(f", {code}" for name, code in _SAMPLE_CODES.items() if ecg.labels[name][i])
         listed.append(
             {
                 "BDSPPatientID": person if harvard else f"{person}.0",
                 "FileName": f"/{file}" if harvard else f"WFDB/{file}",
-                "FileID": Path(file).name,
+                "FileID": path.name,
                 _SEX_COLUMN[institution]: None if n == 1 else "Female" if ecg.female[i] else "Male",
                 "AgeAtAcquisition": None if n == 1 else float(round(ecg.age[i] * _DAYS_A_YEAR)),
                 "codes_software": codes,
@@ -254,15 +256,3 @@ def _write_sample(folder: Path, institution: str, ecg: synthetic.Population, row
     for name, table in tables.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(folder / name, index=False)
-
-
-def _write_ecg(path: Path, signal: npt.NDArray[np.float32], rate_hz: float, matlab: bool) -> None:
-    """Write a WFDB record, with the signal in a MATLAB 4 file of a matrix `val` if asked for."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    wfdb16.write(path, signal, LEADS, rate_hz)
-    if matlab:
-        data, header = path.with_suffix(".dat"), path.with_suffix(".hea")
-        head = np.array([30, *signal.shape, 0, 4], "<i4").tobytes() + b"val\0"
-        path.with_suffix(".mat").write_bytes(head + data.read_bytes())
-        data.unlink()
-        header.write_text(header.read_text().replace(".dat 16 ", ".mat 16+24 "))

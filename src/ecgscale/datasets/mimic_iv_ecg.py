@@ -29,6 +29,7 @@ from pydantic import Field, model_validator
 
 from ecgscale.data import synthetic, wfdb16
 from ecgscale.data.record import Record, Rejected, patient_id
+from ecgscale.data.remote import PhysioNet
 from ecgscale.datasets import DatasetError, DatasetSpec, portioned
 from ecgscale.units import LEADS, lead_name, unit_name
 
@@ -60,6 +61,7 @@ class MimicIvEcg(DatasetSpec):
     url: ClassVar[str] = "https://physionet.org/content/mimic-iv-ecg/1.0/"
     citation: ClassVar[str] = "Gow et al. 2023, PhysioNet, doi:10.13026/4nqg-sb35"
     version: ClassVar[str] = "1.0"
+    files: ClassVar[PhysioNet] = PhysioNet("mimic-iv-ecg/1.0", size=97_017_195_666)
 
     folder: str = "."  # of MIMIC-IV-ECG below the root; the tables below lie anywhere below the root
     patients: str | None = None  # hosp/patients.csv of MIMIC-IV, or .csv.gz: age, sex, death
@@ -345,10 +347,10 @@ def _write_sample(root: Path, seed: int) -> dict[str, str]:
     for signal, row in zip(ecg.signal, visits.itertuples(), strict=True):
         file = root / _SAMPLE["folder"][0] / str(row.path)
         file.parent.mkdir(parents=True, exist_ok=True)
-        wfdb16.write(file, signal[order] / 5, _SAMPLE_LEADS, 500.0, np.full(12, 200.0))  # 5 µV a count
-        first, *rest = file.with_suffix(".hea").read_text().splitlines()
-        lines = [f"{first} {row.ecg_time:%H:%M:%S %d/%m/%Y}", *rest, f"# <subject_id>: {row.subject_id}"]
-        file.with_suffix(".hea").write_text("\n".join(lines) + "\n")
+        gain, comments = np.full(12, 200.0), (f"<subject_id>: {row.subject_id}",)  # 5 µV a count
+        wfdb16.write(file, signal[order] / 5, _SAMPLE_LEADS, 500.0, gain, comments=comments)
+        header = file.with_suffix(".hea")
+        header.write_text(header.read_text().replace(" 5000\n", f" 5000 {row.ecg_time:%H:%M:%S %d/%m/%Y}\n", 1))
     tables = {
         "folder": visits,
         "patients": visits[visits["patient"] != 2].drop_duplicates("subject_id"),

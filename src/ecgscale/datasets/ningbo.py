@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 
 from ecgscale.data import challenge
 from ecgscale.data.record import Record, Rejected
+from ecgscale.data.remote import PhysioNet
 from ecgscale.datasets import DatasetError, DatasetSpec, portioned
 
 _RECORDS = challenge.Collection("ningbo", "the Ningbo database", r"J?S(\d{5})", "JS10647", 10_647, 45_551)
@@ -34,6 +35,7 @@ class Ningbo(DatasetSpec):
     url: ClassVar[str] = "https://physionet.org/content/challenge-2021/1.0.3/"
     citation: ClassVar[str] = "Zheng et al. 2020, Scientific Reports 10:2898, doi:10.1038/s41598-020-59821-7"
     version: ClassVar[str] = "challenge-2021 1.0.3"
+    files: ClassVar[PhysioNet] = PhysioNet("challenge-2021/1.0.3", folder="training/ningbo")
 
     checksums: Literal["verify", "ignore"] = "verify"  # of the headers, against damaged files
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from ecgscale.data import challenge, synthetic, wfdb16
 from ecgscale.data.record import Record, Rejected, patient_id
+from ecgscale.data.remote import PhysioNet
 from ecgscale.datasets import DatasetError, DatasetSpec, portioned
 from ecgscale.units import LEADS
 
@@ -52,6 +53,7 @@ class Ptb(DatasetSpec):
     url: ClassVar[str] = "https://physionet.org/content/ptbdb/1.0.0/"
     citation: ClassVar[str] = "Bousseljot, Kreiseler and Schnabel 1995, Biomedizinische Technik 40 (S1):317-318"
     version: ClassVar[str] = "1.0.0"
+    files: ClassVar[PhysioNet] = PhysioNet("ptbdb/1.0.0")
 
     def portions(self, root: Path | None) -> Iterator[challenge.Portion]:
         """Yield the records by name."""

@@ -18,6 +18,7 @@ import pandas as pd
 
 from ecgscale.data import hdf5, synthetic, tables
 from ecgscale.data.record import Record, Rejected, patient_id
+from ecgscale.data.remote import RemoteFile, RemoteFiles
 from ecgscale.datasets import DatasetError, DatasetSpec, portioned
 from ecgscale.units import LEADS
 
@@ -82,6 +83,14 @@ class Sph(DatasetSpec):
     url: ClassVar[str] = "https://doi.org/10.6084/m9.figshare.c.5779802.v1"
     citation: ClassVar[str] = "Liu et al. 2022, Scientific Data 9:272, doi:10.1038/s41597-022-01403-5"
     version: ClassVar[str] = "1"
+    files: ClassVar[RemoteFiles] = RemoteFiles(
+        (
+            RemoteFile("metadata.csv", "https://ndownloader.figshare.com/files/34793152"),
+            RemoteFile("code.csv", "https://ndownloader.figshare.com/files/32630954"),
+            RemoteFile("records.tar", "https://ndownloader.figshare.com/files/32630684", 2_281_799_680),
+        ),
+        after="unpack records.tar in it",
+    )
 
     def portions(self, root: Path | None) -> Iterator[list[dict[str, Any]]]:
         """Yield the rows of `metadata.csv` in its order."""
@@ -175,6 +184,7 @@ def _number(what: str, value: Any) -> float | None:
 def _write(path: Path, signal: Any) -> None:
     import h5py
 
+    path.unlink(missing_ok=True)  # it may still be open for reading
     with h5py.File(path, "w") as file:
         file["ecg"] = signal.astype(np.float16)
 
