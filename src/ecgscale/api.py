@@ -7,7 +7,7 @@ import os
 import platform
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -163,7 +163,7 @@ def show_plan(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any])
               f"{sum(p.bytes for p in prices.values()) / 1e6:.0f} MB kept", soft_wrap=True)  # fmt: skip
     for entry in plan.skipped:
         out.print(f"left out: {entry['what']}: {entry['reason']}", markup=False, soft_wrap=True)
-    for note in _notes(plan.study):
+    for note in _notes(plan):
         out.print(f"note: {note}", markup=False, soft_wrap=True)
 
 
@@ -207,39 +207,66 @@ def show_fits(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any],
     _print_whole(grid)
 
 
-def show_ingest(dataset: str, root: Path, out: Path, rate: float, describe: Path | None) -> None:
-    """Ingest a data set and print what came of it."""
+def show_ingest(
+    dataset: str, root: Path, out: str, form: Mapping[str, Any], fields: Mapping[str, Any], describe: Path | None,
+    workers: int | None,
+) -> None:  # fmt: skip
+    """Ingest a data set, write the report of its quality and print what came of it."""
+    from ecgscale.reporting.quality import write_quality_report  # Jinja: only where a report is made
+
     table: dict[str, Any] = {}
     if describe is not None:
         try:
             table = tomllib.loads(describe.read_text())
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise StudyError(f"the descriptor {describe} cannot be read: {error}") from None
-        table.pop("dataset", None)
-    corpus = ingest(dataset, root, out, rate, **table)
+        if dataset != "arrays" and table.get("dataset") == dataset:
+            table.pop("dataset")
+    started = time.monotonic()
+    with console.status(f"ingesting {root}") as line:
+
+        def progress(done: int) -> None:
+            line.update(f"ingesting {root}: {done:,} records, {done / (time.monotonic() - started):,.0f} per second")
+
+        corpus = ingest(dataset, root, out, workers=workers, form=form, progress=progress, **{**table, **fields})
     manifest = corpus.manifest
-    print(f"{corpus.path}: {len(corpus.index):,} records of {corpus.index['patient'].nunique():,} patients, "
-          f"{corpus.unit}, {corpus.rate_hz:g} Hz, {manifest['quarantined']} quarantined, "
-          f"digest {corpus.digest}")  # fmt: skip
+    print(f"{out}: {len(corpus):,} records of {manifest['patients']:,} patients, {corpus.unit}, {corpus.rate_hz:g} Hz, "
+          f"{manifest['quarantined']} quarantined, digest {corpus.digest}")  # fmt: skip
+    print(f"quality report: {write_quality_report(corpus)}")
 
 
-def ingest(dataset: str, root: Path | str, out: Path | str, rate: float = 100.0, **fields: Any) -> Corpus:
+def ingest(
+    dataset: str,
+    root: Path | str,
+    out: Path | str,
+    rate: float = 100.0,
+    *,
+    form: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    progress: Callable[[int], None] | None = None,
+    **fields: Any,
+) -> Corpus:
     """Turn a data set into a corpus at `out`.
 
     Args:
         dataset: Its name.
         root: Its folder or file.
-        out: Where the corpus goes; must not exist.
+        out: Where the corpus goes: a folder, or a URL such as `s3://bucket/name`; an earlier corpus there is replaced.
         rate: Hz.
+        form: Fields of `Form`; they win over `rate`.
+        workers: Processes; one per core when None. Never changes a number.
+        progress: Called with the number of records read so far.
         fields: Of the data set's spec.
 
     Raises:
-        Explained: the data set, its root or `out` is wrong.
+        Explained: the data set, its root, the form or `out` is wrong.
     """
-    spec = part("datasets", {"name": dataset, **fields})
+    spec = part("datasets", {**fields, "name": dataset})
     if spec.needs_root and not Path(root).exists():
         raise StudyError(f"{root}: there is no such folder or file")
-    return ingest_corpus(spec, Path(root), Form(rate_hz=rate), Path(out))
+    where = out if "://" in str(out) else Path(out)
+    asked = Form.parse({"rate_hz": rate, **(form or {})}, "form")
+    return ingest_corpus(spec, Path(root), asked, where, progress, workers or os.cpu_count() or 1)
 
 
 def _print_whole(grid: Table) -> None:
@@ -304,13 +331,14 @@ def _failures(plan: Plan, lab: Lab) -> dict[str, str]:
     return stored or {}
 
 
-def _notes(study: Study) -> list[str]:
+def _notes(plan: Plan) -> list[str]:
+    study = plan.study
     rates = (
         "learning rates: packaged with ecgscale, tuned before on other ECGs"
         if study.rates == "packaged"
         else "learning rates: given in the study"
     )
-    return [*study.notes, rates]
+    return [*study.notes, *plan.notes, rates]
 
 
 def _interval(pair: list[float] | None) -> str:
@@ -330,7 +358,7 @@ def _report(plan: Plan, lab: Lab, frame: pd.DataFrame, fits: list[dict[str, Any]
         skipped=plan.skipped,
         environment={"machine": f"{platform.machine()}, {os.cpu_count()} cores", "torch": torch.__version__,
                      "threads": plan.study.training.threads, **session},
-        notes=_notes(plan.study),
+        notes=_notes(plan),
     )  # fmt: skip
     from ecgscale.reporting.render import render  # Jinja: only where a report is made
 

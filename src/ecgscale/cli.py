@@ -64,16 +64,25 @@ def report(study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, cha
 def ingest(
     dataset: Annotated[str, typer.Argument(help="A data set `ecgscale list datasets` prints.")],
     root: Annotated[Path, typer.Argument(help="Its folder or file.")],
-    out: Annotated[Path, typer.Option("--out", help="Where the corpus goes.")],
+    out: Annotated[str, typer.Option("--out", help="Where the corpus goes: a folder, or a URL such as s3://bucket/name.")],
     rate: Annotated[float, typer.Option("--rate", help="Sampling rate of the corpus, Hz.")] = 100.0,
-    describe: Annotated[
-        Path | None, typer.Option("--describe", help="Descriptor of an `arrays` data set (.toml).")
+    form: Annotated[
+        list[str] | None,
+        typer.Option("--form", metavar="KEY=VALUE", help="Of the corpus: length_s=10, band_hz=[0.5,40], notch_hz=50, "
+                     'windows="all", leads=["I"], derive_limb_leads=true, normalise="record_lead_z"; repeatable.'),
     ] = None,
-) -> None:
-    """Turn a data set into a corpus: one rate, one unit, leads by name, checked, with its quarantine."""
+    fields: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A field of the data set; repeatable.")
+    ] = None,
+    describe: Annotated[
+        Path | None, typer.Option("--describe", help="Descriptor of an `arrays` or `wfdb_folder` data set (.toml).")
+    ] = None,
+    workers: WorkersOpt = None,
+) -> None:  # fmt: skip
+    """Turn a data set into a corpus: one rate, one unit, leads by name, checked, with a report of its quality."""
     from ecgscale import api
 
-    api.show_ingest(dataset, root, out, rate, describe)
+    api.show_ingest(dataset, root, out, {"rate_hz": rate, **_values(form)}, _values(fields), describe, workers)
 
 
 @app.command()

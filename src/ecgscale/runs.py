@@ -71,6 +71,7 @@ class RunSpec(Spec):
     split: SplitRule
     order: NonNegativeInt = 0  # seed of the order of patients
     D: NonNegativeInt  # unique records available
+    D_by_source: dict[str, int] | None = None  # of a mixture: how many each source gives
     seed: NonNegativeInt
     recipe: Recipe
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -101,7 +101,7 @@ def signal() -> np.ndarray:
 
 def ingest(folder: Path, descriptor: Path) -> pd.DataFrame:
     """Ingest an array; return its quarantine."""
-    show_ingest("arrays", folder, folder / "corpus", 100.0, descriptor)
+    show_ingest("arrays", folder, str(folder / "corpus"), {}, {}, descriptor, 1)
     return pd.read_parquet(folder / "corpus" / "quarantine.parquet")
 
 
@@ -151,7 +151,7 @@ def test_a_truncated_dat_is_quarantined_with_both_lengths(shared_data: Path, tmp
         (root / name).write_bytes(lines)
     dat = root / "data" / "2.dat"
     dat.write_bytes(dat.read_bytes()[:5000])
-    show_ingest("ludb", root, tmp_path / "corpus", 100.0, None)
+    show_ingest("ludb", root, str(tmp_path / "corpus"), {}, {}, None, 1)
     quarantine = pd.read_parquet(tmp_path / "corpus" / "quarantine.parquet").set_index("record")["reason"]
     reason = next(r for r in quarantine if "5000" in r or "5,000" in r)
     assert "120000" in reason.replace(",", "")

@@ -34,8 +34,8 @@ _FILLED = 0.95  # of a piece; its weight fades to zero at both ends
 _FLAT = 1e-6  # mean slope, mV or z-units per 30 ms
 _BLOCK = 32  # records whose slopes stay in the cache
 
-_APART = 0.15  # share of bits two copies may differ in where all 32 words are there
-_FEWER = 0.4  # … and its fall with the share of the words
+_APART = 0.165  # share of bits two copies may differ in where all 32 words are there
+_FEWER = 0.42  # … and its fall with the share of the words
 _LEAST = 4  # words: one lead and 10 s, lead I or II and 5 s, all leads and 2.5 s (8)
 _EXACT = 2**25  # pairs compared one by one; more are first sought by equal halves of words
 _CANDIDATES = 2**16  # pairs held at once

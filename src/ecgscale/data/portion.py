@@ -150,7 +150,10 @@ def _transform(
 ) -> list[_Shaped]:
     """Judge the records of one group and bring them to the form."""
     unit, rate_hz, leads, _, band_hz = key
-    raw = to_millivolts(np.stack([r.signal for r in records]).astype(np.float32, copy=False), unit)
+    raw = np.empty((len(records), *records[0].signal.shape), np.float32)  # lead after lead, however a source lays it
+    for place, record in zip(raw, records, strict=True):
+        place[:] = record.signal
+    raw = to_millivolts(raw, unit)
     reasons, live = quality.flaws(raw, leads, unit, dataset.flat_leads, dataset.limb_leads)
     good = [i for i, reason in enumerate(reasons) if reason is None]
     if not live[good].all():

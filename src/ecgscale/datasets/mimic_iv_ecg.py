@@ -347,7 +347,7 @@ def _write_sample(root: Path, seed: int) -> dict[str, str]:
     for signal, row in zip(ecg.signal, visits.itertuples(), strict=True):
         file = root / _SAMPLE["folder"][0] / str(row.path)
         file.parent.mkdir(parents=True, exist_ok=True)
-        gain, comments = np.full(12, 200.0), (f"<subject_id>: {row.subject_id}",)  # 5 µV a count
+        gain, comments = np.full(12, 200.0), (f" <subject_id>: {row.subject_id}",)  # 5 µV a count
         wfdb16.write(file, signal[order] / 5, _SAMPLE_LEADS, 500.0, gain, comments=comments)
         header = file.with_suffix(".hea")
         header.write_text(header.read_text().replace(" 5000\n", f" 5000 {row.ecg_time:%H:%M:%S %d/%m/%Y}\n", 1))

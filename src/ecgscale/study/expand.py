@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ecgscale.data import intervals
 from ecgscale.data.corpus import Corpus
-from ecgscale.data.split import SplitRule, corpus_parts
+from ecgscale.data.mixture import Mixture
+from ecgscale.data.split import SplitRule, corpus_parts, shared_signals
 from ecgscale.evaluation.evaluate import EvalSpec
 from ecgscale.runs import Recipe, RunSpec
 from ecgscale.spec import Plugin, SpecError
@@ -53,6 +56,7 @@ class Plan:
     sources: dict[str, Source] = field(default_factory=dict)  # label → source
     overlaps: list[dict[str, Any]] = field(default_factory=list)
     floors: dict[str, dict[str, float]] = field(default_factory=dict)  # corpus label → task → nats
+    notes: list[str] = field(default_factory=list)
 
     def skip(self, what: str, reason: str) -> None:
         """Note once what is left out and why."""
@@ -146,10 +150,19 @@ class _Expansion:
                     f"{evaluation.source.label} are pre-training patients of {self.source.label} "
                     f"({', '.join(shared[:5])}); choose another split or corpus"
                 )
+            copies = shared_signals(
+                self.corpus, corpus, self.train[: max(self.arm.records)], evaluation.spec.tested(corpus)
+            )
+            if copies:
+                raise StudyError(
+                    f"{self.study.name}: {len(copies)} recordings of the test part of {evaluation.title} on "
+                    f"{evaluation.source.label} are pre-training records of {self.source.label} under other names "
+                    f"({', '.join(f'{b} is {a}' for a, b in copies[:5])}); choose another split or corpus"
+                )
             known = len(set(self.corpus.index["patient"]) & set(corpus.index["patient"]))
             self.plan.overlaps.append(
                 {"a": f"{self.source.label} (training)", "b": f"{evaluation.source.label}: {evaluation.title} (test)",
-                 "shared_patients": 0, "common_patients": known, "verdict": "no patient stands on both sides"}
+                 "shared_patients": 0, "common_patients": known, "verdict": "no patient and no recording stands on both sides"}
             )  # fmt: skip
 
     def _codebook(self) -> str | None:
@@ -165,6 +178,21 @@ class _Expansion:
 
     def _has_beats(self) -> bool:
         return bool((self.corpus.index["beats"].str.len() > 0).any())
+
+    def _shares(self, D: int) -> dict[str, int] | None:
+        """Return how many of the first D training records each source of a mixture gives."""
+        if not isinstance(self.corpus, Mixture):
+            return None
+        sources = self.corpus.source_of(self.train)
+        taken, all_of_it = (np.bincount(s, minlength=len(self.corpus.names)) for s in (sources[:D], sources))
+        shares = dict(zip(self.corpus.names, taken.tolist(), strict=True))
+        gone = [n for n, have, whole in zip(self.corpus.names, taken, all_of_it, strict=True) if have == whole]
+        text = f"D = {D:,} of {self.source.label}: " + ", ".join(f"{n} {count:,}" for n, count in shares.items())
+        if gone and len(self.train) > D:
+            text += f"; {', '.join(gone)} has run out, the rest comes from the others"
+        if text not in self.plan.notes:
+            self.plan.notes.append(text)
+        return shares
 
     def _family(self, family: Family, codebook: str | None) -> None:
         refusal = self._refusal(family, codebook)
@@ -255,6 +283,7 @@ class _Expansion:
             split=self.study.split if objective is not None else SplitRule(by="patients"),
             order=self.study.order if objective is not None else 0,
             D=D,
+            D_by_source=self._shares(D) if objective is not None else None,
             seed=seed,
             recipe=recipe,
             precision=training.precision,
