@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import butter, resample_poly, sosfiltfilt
 
+from ecgscale.data.resampling import resample
 from ecgscale.data.signal import (
     Form,
     FormError,
@@ -15,7 +16,6 @@ from ecgscale.data.signal import (
     derive_limb_leads,
     notch,
     record_lead_z,
-    resample,
     seconds_in_form,
     to_form,
     to_millivolts,

@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 
 from ecgscale.data.corpus import Corpus, Form
 from ecgscale.data.record import Record
-from ecgscale.data.signal import bandpass, resample
+from ecgscale.data.resampling import resample
+from ecgscale.data.signal import bandpass
 from ecgscale.data.split import (
+    PARTS,
     SplitError,
     SplitRule,
+    corpus_parts,
     crossval,
     parts,
     patient_order,
@@ -177,3 +180,19 @@ def test_overlaps_are_found_by_patient_and_by_signal(
         {r.patient for r in records[:12]} & {r.patient for r in records[10:]}
     )
     assert shared_patients(first, third, rows_a=[0], rows_b=range(3)) == []
+
+
+def test_the_parts_of_a_corpus_are_computed_once_and_kept_beside_it(
+    make: Callable[..., list[Record]], corpus_of: Callable[..., Corpus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, rule = corpus_of(make(60)), SplitRule(by="patients", fractions=(0.6, 0.4, 0.0))
+    first = corpus_parts(corpus, rule, 3)
+    monkeypatch.setattr(Corpus, "index", property(lambda self: pytest.fail("the index was read")))
+    again = corpus_parts(Corpus.open(corpus.path), rule, 3)
+    assert all(np.array_equal(first[name], again[name]) for name in PARTS)
+    assert len(again["test"]) == 0
+    assert isinstance(again["train"].base, np.memmap)
+    monkeypatch.undo()
+    expected = parts(corpus.index, rule, 3)
+    assert all(np.array_equal(expected[name], again[name]) for name in PARTS)
+    assert not np.array_equal(corpus_parts(corpus, rule, 4)["train"], again["train"])

@@ -80,7 +80,7 @@ def test_metrics_are_averaged_over_repeats(corpus: Corpus, features: np.ndarray)
 
 def test_a_corpus_is_divided_once(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr(module, "parts", lambda *a: calls.append(a[1:]) or parts(*a))
+    monkeypatch.setattr(module, "corpus_parts", lambda c, *how: calls.append(how) or parts(c.index, *how))
     task = part("tasks", {"name": "ptbxl", "labels": "super"})
     specs = [EvalSpec(corpus="0", task=task, split=SplitRule(), order=order, test=test)
              for order in (0, 1) for test in (None, 5)]  # fmt: skip

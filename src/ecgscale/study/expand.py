@@ -162,7 +162,8 @@ class _Expansion:
             known = len(set(self.corpus.index["patient"]) & set(corpus.index["patient"]))
             self.plan.overlaps.append(
                 {"a": f"{self.source.label} (training)", "b": f"{evaluation.source.label}: {evaluation.title} (test)",
-                 "shared_patients": 0, "common_patients": known, "verdict": "no patient and no recording stands on both sides"}
+                 "shared_patients": 0, "common_patients": known,
+                 "verdict": "no patient and no recording stands on both sides"}
             )  # fmt: skip
 
     def _codebook(self) -> str | None:
