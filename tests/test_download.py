@@ -845,7 +845,7 @@ def test_two_downloads_do_not_write_into_one_folder(site: Site, tmp_path: Path) 
 
     def second(handler: Handler, body: bytes) -> None:
         try:
-            get(site, tmp_path / "ludb", patterns=["data"])
+            get(site, tmp_path / "ludb", patterns=["ludb.csv"])
         except DownloadError as error:
             handler.site.refusal = str(error)  # type: ignore[attr-defined]
         gate.set()
