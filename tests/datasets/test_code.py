@@ -124,7 +124,7 @@ def test_bad_records_are_quarantined_and_the_rest_is_read(root: Path, tmp_path: 
         "TNMG5_N1": "different units: mV, uV",
         "TNMG6_N1": "annotations.csv has no exam 6: its patient is unknown",
         "TNMG7_N1": "patient id is empty",
-        "TNMG8_N1": 'AF is "2"; expected 0, 1 or nothing',
+        "TNMG8_N1": 'AF is "2"; expected 0, 1, True, False or nothing',
         "TNMG9_N1": "lies outside",
         "TNMG10_N1": 'age is "old"',
         "TNMG14_N1": "lists exam 14 more than once",

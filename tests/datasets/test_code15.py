@@ -144,7 +144,7 @@ def test_bad_exams_are_quarantined_and_the_rest_is_read(root: Path, tmp_path: Pa
         "777": "exams.csv has no exam 777",
         str(ids[1]): "exams.csv puts it into exams_part0.hdf5, which does not hold it",
         str(ids[2]): "the patient id is empty",
-        str(ids[3]): 'SB is "perhaps"; expected True, False or nothing',
+        str(ids[3]): 'SB is "perhaps"; expected 0, 1, True, False or nothing',
         str(ids[5]): 'the age is "old"; expected a number',
         str(ids[6]): f"exams.csv lists exam {ids[6]} more than once",
         "exams_part0.hdf5[40]": "its exam_id is 0, which is no exam, but its tracing is not empty",

@@ -70,7 +70,5 @@ def test_testing_on_recordings_that_were_trained_on_is_refused_whatever_they_are
     )
     start = SMOKE.index("[data.hospital]")
     text = SMOKE[:start] + described + SMOKE[SMOKE.index("[split]") - 1 :]
-    with pytest.raises(
-        StudyError, match=r"recordings of the test part .* are pre-training records of code"
-    ):
+    with pytest.raises(StudyError, match=r"recordings of the test part .* are pre-training records of code"):
         planned(tmp_path, text, {"hospital": tmp_path})

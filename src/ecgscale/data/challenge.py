@@ -70,6 +70,15 @@ def find(root: Path | None, collection: Collection, error_type: type[Exception])
     return sorted(found, key=lambda name: (stem(name), name))
 
 
+def portions(root: Path | None, collection: Collection, error_type: type[Exception], size: int) -> Iterator[Portion]:
+    """Yield the records of a collection by name, with the labels of all: every header is read for its codes first."""
+    found = find(root, collection, error_type)
+    assert root is not None
+    labels = label_names(root, found)
+    for start in range(0, len(found), size):
+        yield Portion(tuple(found[start : start + size]), labels)
+
+
 def stem(name: str) -> str:
     """Return the last part of a record's path."""
     return name.rpartition("/")[2]

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from pydantic import field_validator
 
-from ecgscale.data import tables
+from ecgscale.data import cells, tables
 from ecgscale.spec import Spec
 
 _SEXES = {"f": "F", "female": "F", "m": "M", "male": "M", "": None, "unknown": None}
@@ -44,7 +44,7 @@ class Described(Spec):
             ValueError: one of them is not what it should be.
         """
         return {
-            "age": _number(said["age"], "age"),
+            "age": cells.number("age", said["age"]),
             "sex": self.sex_of(said["sex"]),
             "fold": _whole(said["fold"]),
             "labels": said["labels"],
@@ -131,17 +131,8 @@ def as_id(value: Any) -> str:
     return text.removesuffix(".0") if text.removesuffix(".0").isdigit() else text
 
 
-def _number(value: Any, what: str) -> float | None:
-    if value is None or value != value:
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f'the {what} is "{value}"; expected a number') from None
-
-
 def _whole(value: Any) -> int | None:
-    number = _number(value, "fold")
+    number = cells.number("fold", value)
     if number is None:
         return None
     if not math.isfinite(number) or number != int(number):

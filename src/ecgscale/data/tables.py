@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +42,26 @@ def read(path: Path, columns: list[str], error_type: type[Exception], index: boo
 def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return each row as a dictionary with the columns as keys."""
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def stream(
+    root: Path, name: str, columns: list[str], error_type: type[Exception], size: int = 4096
+) -> Iterator[pd.DataFrame]:
+    """Yield columns of a CSV file as text, `size` rows at a time.
+
+    Args:
+        root: Of the data set; the file may not lie outside it.
+        name: Of the file below `root`.
+        columns: What must be there.
+        error_type: Raised as one sentence that names the file.
+        size: Rows held at once.
+    """
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise error_type(f"the table {name} lies outside {root}; bind the folder that holds both")
+    if not path.is_file():
+        raise error_type(f"the table {path} does not exist")
+    try:
+        yield from pd.read_csv(path, usecols=columns, dtype=object, chunksize=size)
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        raise error_type(f"the table {path} cannot be read: {str(error).splitlines()[0]}") from None

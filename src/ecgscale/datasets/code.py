@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ecgscale.data import hdf5, synthetic, tables, wfdb16
+from ecgscale.data import cells, hdf5, synthetic, tables, wfdb16
 from ecgscale.data.record import Record, Rejected, patient_id
 from ecgscale.datasets import PORTION, DatasetError, DatasetSpec, portioned
 from ecgscale.units import LEADS, lead_name, unit_name
@@ -36,7 +36,6 @@ from ecgscale.units import LEADS, lead_name, unit_name
 LABELS = ("1dAVb", "RBBB", "LBBB", "SB", "AF", "ST")
 _COLUMNS = ["id_exam", "id_patient", "age", "sex", *LABELS]
 _SHAPE = (None, 4096, 12)
-_FLAGS = {1: 1.0, "true": 1.0, "1": 1.0, "1.0": 1.0, 0: 0.0, "false": 0.0, "0": 0.0, "0.0": 0.0}
 _RECORD = re.compile(r"TNMG(\d+)_N(\d+)$")
 _NAMELESS = "its name says no exam; expected TNMG<exam>_N<number>"
 _RECORDED = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -239,31 +238,12 @@ def _record(exam: _Exam, signal: Any, rate_hz: float, leads: tuple[str, ...], un
             leads=leads,
             record=name,
             patient=patient_id("code", said["id_patient"]),
-            age=_number("age", said["age"]),
+            age=cells.number("age", said["age"]),
             sex=sex if sex in ("F", "M") else None,
-            labels={label: _flag(label, said[label]) for label in LABELS},
+            labels={label: cells.flag(label, said[label]) for label in LABELS},
         )
     except ValueError as error:
         return Rejected(name, str(error))
-
-
-def _number(column: str, value: Any) -> float | None:
-    if value is None or value != value:
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        raise ValueError(f'the {column} is "{value}"; expected a number') from None
-
-
-def _flag(column: str, value: Any) -> float:
-    """Return 1, 0 or, for an empty cell, NaN; one odd word in a column turns all of its cells into text."""
-    if value is None or value != value:
-        return float("nan")
-    key = value.strip().lower() if isinstance(value, str) else value
-    if key not in _FLAGS:
-        raise ValueError(f'{column} is "{value}"; expected 0, 1 or nothing')
-    return _FLAGS[key]
 
 
 _SAMPLE_LABELS = {"1dAVb": "inverted", "RBBB": "wide", "LBBB": "tall", "SB": "slow", "AF": "inverted", "ST": "fast"}

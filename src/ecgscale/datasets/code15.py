@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ecgscale.data import hdf5, synthetic, tables
+from ecgscale.data import cells, hdf5, synthetic, tables
 from ecgscale.data.record import Record, Rejected, patient_id
 from ecgscale.data.remote import Zenodo
 from ecgscale.datasets import PORTION, DatasetError, DatasetSpec, portioned
@@ -30,7 +30,6 @@ from ecgscale.units import LEADS
 LABELS = ("1dAVb", "RBBB", "LBBB", "SB", "ST", "AF", "normal_ecg")
 _COLUMNS = ["exam_id", "age", "is_male", *LABELS, "patient_id", "trace_file"]
 _SHAPE = (None, 4096, 12)
-_FLAGS = {1: 1.0, "true": 1.0, "1": 1.0, "1.0": 1.0, 0: 0.0, "false": 0.0, "0": 0.0, "0.0": 0.0}
 _FILLER = "its exam_id is 0, which is no exam, but its tracing is not empty"
 
 
@@ -186,31 +185,12 @@ def _record(exam: _Exam, signal: Any) -> Record | Rejected:
             leads=LEADS,
             record=name,
             patient=patient_id("code", said["patient_id"]),  # CODE-15 % is a part of CODE
-            age=_number("age", said["age"]),
-            sex={1.0: "M", 0.0: "F"}.get(_flag("is_male", said["is_male"])),
-            labels={label: _flag(label, said[label]) for label in LABELS},
+            age=cells.number("age", said["age"]),
+            sex={1.0: "M", 0.0: "F"}.get(cells.flag("is_male", said["is_male"])),
+            labels={label: cells.flag(label, said[label]) for label in LABELS},
         )
     except ValueError as error:
         return Rejected(name, str(error))
-
-
-def _number(column: str, value: Any) -> float | None:
-    if value is None or value != value:
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        raise ValueError(f'the {column} is "{value}"; expected a number') from None
-
-
-def _flag(column: str, value: Any) -> float:
-    """Return 1, 0 or, for an empty cell, NaN; one odd word in a column turns all of its cells into text."""
-    if value is None or value != value:
-        return float("nan")
-    key = value.strip().lower() if isinstance(value, str) else value
-    if key not in _FLAGS:
-        raise ValueError(f'{column} is "{value}"; expected True, False or nothing')
-    return _FLAGS[key]
 
 
 def _write(path: Path, ids: Any, tracings: Any, **storage: Any) -> None:

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 from ecgscale.data import challenge
 from ecgscale.data.record import Record, Rejected, patient_id
 from ecgscale.data.remote import PhysioNet
-from ecgscale.datasets import DatasetError, DatasetSpec, portioned
+from ecgscale.datasets import PORTION, DatasetError, DatasetSpec
 
 _RECORDS = challenge.Collection("cpsc_extra", "CPSC-Extra", r"Q(\d{4})", "Q0001")
 _SAMPLE = {
@@ -43,11 +43,7 @@ class CpscExtra(DatasetSpec):
 
     def portions(self, root: Path | None) -> Iterator[challenge.Portion]:
         """Yield the records by name, with the labels of all: every header is read for its codes first."""
-        found = challenge.find(root, _RECORDS, DatasetError)
-        assert root is not None
-        labels = challenge.label_names(root, found)
-        for names in portioned(found):
-            yield challenge.Portion(tuple(names), labels)
+        yield from challenge.portions(root, _RECORDS, DatasetError, PORTION)
 
     def read(self, root: Path | None, portion: challenge.Portion) -> Iterator[Record | Rejected]:
         """Yield these records; one without any code is unknown in all labels."""

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import PositiveInt
 
-from ecgscale.data import synthetic, wfdb16
+from ecgscale.data import synthetic, tables, wfdb16
 from ecgscale.data.record import Record, Rejected, patient_id
 from ecgscale.datasets import DatasetError, DatasetSpec, portioned
 from ecgscale.units import LEADS, lead_name, unit_name
@@ -101,9 +101,8 @@ class Heedb(DatasetSpec):
 
     def _rows(self, root: Path, institution: Institution) -> Iterator[dict[str, Any]]:
         sex, statements = _SEX_COLUMN[institution], None
-        for chunk in _chunks(
-            root, f"{institution}/{_METADATA}", ["BDSPPatientID", "FileName", sex, "AgeAtAcquisition"]
-        ):
+        wanted = ["BDSPPatientID", "FileName", sex, "AgeAtAcquisition"]
+        for chunk in tables.stream(root, f"{institution}/{_METADATA}", wanted, DatasetError, _ROWS):
             statements = statements or _Statements(root, institution, self.codes, self.read_by)
             files = _bare(chunk["FileName"])
             sexes = [_SEX.get(text.lower()) for text in _texts(chunk[sex])]
@@ -126,7 +125,8 @@ class _Statements:
         file, column = _STATEMENTS[read_by]
         self.count, self.bit = len(codes), {str(code): 2 << i for i, code in enumerate(codes)}
         keys, bits = [np.zeros(0, np.uint64)], [self._bits([])]
-        for chunk in _chunks(root, f"{institution}/12SL_diagnoses/{file}", ["FileName", column]) if codes else ():
+        name = f"{institution}/12SL_diagnoses/{file}"
+        for chunk in tables.stream(root, name, ["FileName", column], DatasetError, _ROWS) if codes else ():
             keys.append(_hashes(_bare(chunk["FileName"])))
             bits.append(self._bits(_texts(chunk[column])))
         joined = np.concatenate(keys)
@@ -152,17 +152,6 @@ class _Statements:
             said = [word.strip() for word in text.split(",") if word.strip()]
             masks.append(sum({self.bit.get(word, 0) for word in said}, int(bool(said))).to_bytes(width, "little"))
         return np.frombuffer(b"".join(masks), np.uint8).reshape(len(masks), width)
-
-
-def _chunks(root: Path, name: str, columns: list[str]) -> Iterator[pd.DataFrame]:
-    """Yield the columns of a CSV file as text, some thousand rows at a time."""
-    path = root / name
-    if not path.is_file():
-        raise DatasetError(f"the table {path} does not exist")
-    try:
-        yield from pd.read_csv(path, usecols=columns, dtype=object, chunksize=_ROWS)
-    except (ValueError, OSError) as error:
-        raise DatasetError(f"the table {path} cannot be read: {str(error).splitlines()[0]}") from None
 
 
 def _texts(column: pd.Series) -> list[str]:

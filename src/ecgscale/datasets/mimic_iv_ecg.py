@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -27,7 +26,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field, model_validator
 
-from ecgscale.data import synthetic, wfdb16
+from ecgscale.data import synthetic, tables, wfdb16
 from ecgscale.data.record import Record, Rejected, patient_id
 from ecgscale.data.remote import PhysioNet
 from ecgscale.datasets import DatasetError, DatasetSpec, portioned
@@ -97,7 +96,8 @@ class MimicIvEcg(DatasetSpec):
         if root is None:
             raise DatasetError("mimic_iv_ecg needs the folder of MIMIC-IV-ECG: bind it with --data mimic_iv_ecg=PATH")
         known = _Tables(self, root)
-        for chunk in _chunks(root, f"{self.folder}/record_list.csv", ["subject_id", "study_id", "ecg_time", "path"]):
+        name, columns = f"{self.folder}/record_list.csv", ["subject_id", "study_id", "ecg_time", "path"]
+        for chunk in tables.stream(root, name, columns, DatasetError, _ROWS):
             yield from portioned(known.joined(chunk))
 
     def read(self, root: Path | None, portion: list[dict[str, Any]]) -> Iterator[Record | Rejected]:
@@ -213,7 +213,7 @@ class _Table:
 
     def __init__(self, root: Path, name: str | None, key: str, columns: dict[str, Convert], then: str = "") -> None:
         none = pd.DataFrame(columns=[key, *columns], dtype=object)
-        chunks = _chunks(root, name, [key, *columns]) if name else iter([none])
+        chunks = tables.stream(root, name, [key, *columns], DatasetError, _ROWS) if name else iter([none])
         parts = [[_numbers(chunk[key]), *(f(chunk[c]) for c, f in columns.items())] for chunk in chunks]
         keys, *values = (np.concatenate(part) for part in zip(*parts, strict=True))
         times = values[list(columns).index(then)] if then else np.zeros(len(keys))
@@ -240,19 +240,6 @@ class _Table:
         for name, values in self.columns.items():
             found[name][inside] = values[place[inside]]
         return found
-
-
-def _chunks(root: Path, name: str, columns: list[str]) -> Iterator[pd.DataFrame]:
-    """Yield the columns of a CSV file as text, some thousand rows at a time."""
-    path = root / name
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise DatasetError(f"the table {name} lies outside {root}; bind the folder that holds both")
-    if not path.is_file():
-        raise DatasetError(f"the table {path} does not exist")
-    try:
-        yield from pd.read_csv(path, usecols=columns, dtype=object, chunksize=_ROWS)
-    except (ValueError, OSError, EOFError, zlib.error) as error:
-        raise DatasetError(f"the table {path} cannot be read: {str(error).splitlines()[0]}") from None
 
 
 def _numbers(texts: pd.Series) -> Float:

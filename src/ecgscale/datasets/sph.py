@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from ecgscale.data import hdf5, synthetic, tables
+from ecgscale.data import cells, hdf5, synthetic, tables
 from ecgscale.data.record import Record, Rejected, patient_id
 from ecgscale.data.remote import RemoteFile, RemoteFiles
 from ecgscale.datasets import DatasetError, DatasetSpec, portioned
@@ -140,7 +140,7 @@ class Sph(DatasetSpec):
 def _record(root: Path, name: str, row: dict[str, Any]) -> Record:
     labels = _labels(row["AHA_Code"])
     signal = hdf5.whole(root, f"records/{name}.h5", "ecg", (12, None)).astype(np.float32)
-    if signal.shape[1] != _number("N", row["N"]):
+    if signal.shape[1] != cells.number("N", row["N"]):
         raise ValueError(f"records/{name}.h5 has {signal.shape[1]} samples, but metadata.csv says {row['N']}")
     sex = str(row["Sex"]).strip()
     return Record(
@@ -150,7 +150,7 @@ def _record(root: Path, name: str, row: dict[str, Any]) -> Record:
         leads=LEADS,
         record=name,
         patient=patient_id("sph", row["Patient_ID"]),
-        age=_number("age", row["Age"]),
+        age=cells.number("age", row["Age"]),
         sex=sex if sex in ("F", "M") else None,
         labels=labels,
     )
@@ -170,15 +170,6 @@ def _labels(codes: Any) -> dict[str, float]:
             raise ValueError(f'AHA_Code is "{codes}"; expected one known primary statement in "{statement}"')
         labels[STATEMENTS[int(primary[0])]] = 1.0
     return labels
-
-
-def _number(what: str, value: Any) -> float | None:
-    if value is None or value != value:
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        raise ValueError(f'the {what} is "{value}"; expected a number') from None
 
 
 def _write(path: Path, signal: Any) -> None:
