@@ -6,19 +6,22 @@ runs are one run.
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import BeforeValidator, NonNegativeFloat, NonNegativeInt, PlainSerializer, PositiveInt
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ecgscale import rng
 from ecgscale.backbones import Backbone
+from ecgscale.data.corpus import Corpus
 from ecgscale.data.split import SplitRule
 from ecgscale.objectives import Objective
-from ecgscale.spec import Plugin, Spec, part
+from ecgscale.spec import Explained, Plugin, Spec, part
 
 
 def _dump(value: Plugin | None) -> dict[str, Any] | None:
@@ -109,6 +112,39 @@ def build(run: RunSpec) -> tuple[Backbone, Objective | None]:
         return backbone, None
     torch.manual_seed(rng.seed_of(run.seed, "init", "objective"))
     return backbone, run.objective.build(backbone)
+
+
+class InputError(Explained, ValueError):
+    """A checkpoint would be shown signals of another kind than it was trained on."""
+
+
+_SHOWN = ("rate_hz", "length_s", "band_hz", "notch_hz", "normalise", "leads")  # of a form: what a model sees of it
+
+
+def input_of(run: RunSpec, corpus: Corpus) -> dict[str, str]:
+    """Return what stands in the header of a run's checkpoints: the signals it saw, and the run itself, as JSON."""
+    return {"input": json.dumps(_input(corpus), sort_keys=True), "run": json.dumps(run.dump(), sort_keys=True)}
+
+
+def check_input(folder: Path, step: int, corpus: Corpus) -> None:
+    """Refuse to show a checkpoint signals of another rate, length, band, normalisation, unit or leads than it saw.
+
+    Raises:
+        InputError: they differ; the sentence names the first difference.
+    """
+    with safe_open(folder / "checkpoints" / f"{step}.safetensors", "pt") as file:
+        saw = json.loads((file.metadata() or {}).get("input", "{}"))
+    for key, value in json.loads(json.dumps(_input(corpus))).items():
+        if saw.get(key) != value:
+            raise InputError(
+                f"the checkpoint {folder.name} was trained on signals with {key} = {saw.get(key)}, "
+                f"the corpus {corpus.name} has {value}; ingest it in the same form"
+            )
+
+
+def _input(corpus: Corpus) -> dict[str, Any]:
+    form = corpus.form.dump()
+    return {**{key: form[key] for key in _SHOWN}, "unit": corpus.unit}
 
 
 def load_backbone(run: RunSpec, folder: Path, step: int) -> Backbone:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from ecgscale.data.corpus import Corpus, Form, ingest
 from ecgscale.data.split import SplitRule, parts
 from ecgscale.loader import Loader, positions
-from ecgscale.runs import Recipe, RunSpec
+from ecgscale.runs import InputError, Recipe, RunSpec, check_input
 from ecgscale.spec import part
 from ecgscale.study.study import Study
 from ecgscale.training import checkpoint, optim, pretrain
@@ -118,6 +118,18 @@ def test_the_packaged_code_book_does_not_collapse(corpus: Corpus, tmp_path: Path
         perplexity[revive] = checkpoint.read_curve(folder / "curve.jsonl")[-1]["perplexity"]
     kept, lost = perplexity.values()
     assert kept > 60 and kept > 2 * lost, perplexity
+
+
+def test_a_checkpoint_says_what_it_saw_and_is_shown_nothing_else(corpus: Corpus, tmp_path: Path) -> None:
+    run = spec("resnet1d", OBJECTIVES["resnet1d"][0], corpus, steps=2)
+    pretrain.pretrain(run, tmp_path / "run", corpus)
+    check_input(tmp_path / "run", 2, corpus)
+    dataset = part("datasets", {"name": "simulated", "count": 20})
+    other = ingest(dataset, None, Form(normalise="record_lead_z"), tmp_path / "z")
+    with pytest.raises(InputError, match=r"normalise = none, the corpus simulated has record_lead_z"):
+        check_input(tmp_path / "run", 2, other)
+    world = part("datasets", {"name": "simulated", "world": "hospital", "count": 20})
+    check_input(tmp_path / "run", 2, ingest(world, None, Form(), tmp_path / "hospital"))
 
 
 def test_more_data_than_there_is_are_refused(corpus: Corpus, tmp_path: Path) -> None:

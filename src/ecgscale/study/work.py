@@ -27,7 +27,7 @@ from ecgscale.evaluation import features
 from ecgscale.evaluation.evaluate import EvalSpec, evaluate
 from ecgscale.lab import Lab, read_json, write_atomic, write_json
 from ecgscale.loader import Loader, Rows
-from ecgscale.runs import RunResult, RunSpec, load_backbone, load_objective
+from ecgscale.runs import RunResult, RunSpec, check_input, load_backbone, load_objective
 from ecgscale.spec import digest
 from ecgscale.study.expand import HANDCRAFTED, PlannedEval, PlannedRun
 from ecgscale.training.pretrain import pretrain
@@ -146,6 +146,8 @@ def evaluate_run(lab: Lab, planned: PlannedRun, device: str) -> int:
         file = lab.features(run.uid, str(step), corpus.digest, digest(rows.tolist()))
         x = features.cached(file, rows)
         if x is None:
+            if run.recipe.steps:
+                check_input(lab.run(run.uid), step, corpus)
             backbone = backbone or load_backbone(run, lab.run(run.uid), step).to(device)
             x = features.encode(backbone, corpus, rows, device)
             _write_array(file, x)

@@ -14,11 +14,11 @@ from torch import nn
 from ecgscale.lab import write_atomic
 
 
-def keep(module: nn.Module, path: Path) -> None:
-    """Write a module's state as safetensors, atomically."""
+def keep(module: nn.Module, path: Path, about: dict[str, str]) -> None:
+    """Write a module's state as safetensors, atomically; `about` stands in the file's header."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    write_atomic(path, save(tensors))
+    write_atomic(path, save(tensors, about))
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from ecgscale.data.corpus import Corpus
 from ecgscale.data.split import corpus_parts
 from ecgscale.loader import Loader
 from ecgscale.objectives import Objective
-from ecgscale.runs import RunResult, RunSpec, build
+from ecgscale.runs import RunResult, RunSpec, build, input_of
 from ecgscale.spec import Explained
 from ecgscale.training import checkpoint, flops, optim
 from ecgscale.training.size import count
@@ -188,8 +188,9 @@ class _Loop:
         if self.last_loss < self.best_loss:
             self.best_loss, self.best_step = self.last_loss, self.step
         folder = self.folder / "checkpoints"
-        checkpoint.keep(self.objective.backbone, folder / f"{self.step}.safetensors")
-        checkpoint.keep(self.objective, folder / f"{self.step}-objective.safetensors")
+        about = input_of(self.run, self.loaders["train"].corpus)
+        checkpoint.keep(self.objective.backbone, folder / f"{self.step}.safetensors", about)
+        checkpoint.keep(self.objective, folder / f"{self.step}-objective.safetensors", about)
         for path in folder.glob("*.safetensors"):
             if int(path.stem.split("-")[0]) not in (self.best_step, self.step):
                 path.unlink()
