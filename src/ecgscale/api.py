@@ -220,7 +220,7 @@ def show_ingest(
             table = tomllib.loads(describe.read_text())
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise StudyError(f"the descriptor {describe} cannot be read: {error}") from None
-        if dataset != "arrays" and table.get("dataset") == dataset:
+        if table.get("dataset") == dataset:  # as a study writes it: which part; otherwise the name of the corpus
             table.pop("dataset")
     started = time.monotonic()
     with console.status(f"ingesting {root}") as line:
@@ -239,6 +239,7 @@ def ingest(
     dataset: str,
     root: Path | str,
     out: Path | str,
+    /,
     rate: float = 100.0,
     *,
     form: Mapping[str, Any] | None = None,

@@ -116,6 +116,17 @@ def test_nan_and_flat_leads_are_quarantined_with_their_reason(signal: np.ndarray
     assert "flat" in quarantine["5"]
 
 
+def test_a_descriptor_may_name_its_corpus(signal: np.ndarray, tmp_path: Path) -> None:
+    from ecgscale.data.corpus import Corpus
+
+    descriptor = arrays(tmp_path, signal)
+    for name in ("arrays", "ours"):
+        kept = [line for line in descriptor.read_text().splitlines() if not line.startswith("dataset")]
+        descriptor.write_text("\n".join([f'dataset = "{name}"', *kept]))
+        ingest(tmp_path, descriptor)
+        assert Corpus.open(tmp_path / "corpus").name == name
+
+
 def test_microvolts_called_millivolts_are_named(signal: np.ndarray, tmp_path: Path, refused: Refused) -> None:
     assert "microvolt" in refused(
         "ingest",

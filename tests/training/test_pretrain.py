@@ -122,6 +122,7 @@ def test_the_packaged_code_book_does_not_collapse(corpus: Corpus, tmp_path: Path
 
 def test_a_checkpoint_says_what_it_saw_and_is_shown_nothing_else(corpus: Corpus, tmp_path: Path) -> None:
     run = spec("resnet1d", OBJECTIVES["resnet1d"][0], corpus, steps=2)
+    (tmp_path / "run").mkdir()
     pretrain.pretrain(run, tmp_path / "run", corpus)
     check_input(tmp_path / "run", 2, corpus)
     dataset = part("datasets", {"name": "simulated", "count": 20})
