@@ -2,10 +2,10 @@
 
 A lead's slope is compressed, so that P, T and noise count beside the QRS, and cut into pieces of 2.5 s; each piece is
 projected on fixed random waves of 1 to 15 Hz, and the signs of the projections are kept. The share of bits in which
-two codes differ is the angle between the pieces over π (Charikar 2002, doi:10.1145/509907.509965, theorem 4): about
-0.01 for one recording stored twice, about 0.5 for two recordings. Leads and pieces have bits of their own, so sets
-that share one lead, or only the first seconds, are compared in what they share. The codes stand at fixed times after
-the first sample: a copy that starts later is another recording to them (4 ms are bridged by six leads, see `same`).
+two codes differ is the angle between the pieces over π (Charikar 2002, doi:10.1145/509907.509965): about 0.01 for one
+recording stored twice, about 0.5 for two recordings. Leads and pieces have bits of their own, so sets that share one
+lead only, or the first seconds, are compared in what they share. The pieces lie at fixed times: of a copy that is late
+by 4 ms all are found in 12 leads and two thirds in one; for copies that start later still there is `later`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from ecgscale.data.signal import resample
+from ecgscale.data.resampling import resample
 from ecgscale.rng import generator
 from ecgscale.units import LEADS
 
@@ -32,6 +32,7 @@ _LOW_HZ, _HIGH_HZ = 1.0, 15.0
 _COMPRESSED = 1.5  # slopes above this multiple of their mean count little more than it
 _FILLED = 0.95  # of a piece; its weight fades to zero at both ends
 _FLAT = 1e-6  # mean slope, mV or z-units per 30 ms
+_STEP_S = 0.01  # between the starts that are tried; 5 ms off is near enough for 12 leads
 _BLOCK = 32  # records whose slopes stay in the cache
 
 _APART = 0.165  # share of bits two copies may differ in where all 32 words are there
@@ -61,7 +62,7 @@ def fingerprints(signal: Float, leads: tuple[str, ...], rate_hz: float) -> Codes
         missing or flat, or the record too short.
     """
     codes = np.zeros((len(signal), PIECES, len(WORDS)), "<u4")
-    pieces = min(PIECES, int(signal.shape[-1] / rate_hz / PIECE_S + 1e-6))
+    pieces = min(PIECES, int(signal.shape[-1] / rate_hz / PIECE_S + 1 - _FILLED))
     used = [lead for lead in dict.fromkeys(WORDS) if lead in leads]
     if used and pieces:
         words = [place for lead in used for place, name in enumerate(WORDS) if name == lead]
@@ -74,27 +75,38 @@ def fingerprints(signal: Float, leads: tuple[str, ...], rate_hz: float) -> Codes
     return codes.reshape(len(signal), -1).view(np.uint8)
 
 
+def later(signal: Float, leads: tuple[str, ...], rate_hz: float, seconds: float) -> Codes:
+    """Return the codes of each record without its first 10 ms, 20 ms and so on up to `seconds`: [record, start, 128].
+
+    Args:
+        signal, leads, rate_hz: As for `fingerprints`.
+        seconds: To be looked for; less than half of the record should be left out.
+    """
+    starts = np.unique(np.rint(np.arange(_STEP_S, seconds + 1e-9, _STEP_S) * rate_hz).astype(int))
+    return np.stack([fingerprints(signal[..., start:], leads, rate_hz) for start in starts if start], axis=1)
+
+
 def same(a: Codes, b: Codes) -> Int:
     """Return the pairs [pair, 2] of rows of `a` and `b` that hold the same recording, in rising order.
 
-    Two codes agree if at most 15 % of their bits differ where all leads and 10 s are common, less where fewer are
-    (15 % × share^0.4, at least 128 bits). Chance agreement of two recordings was estimated from real ECGs at 1e-10 per
-    pair with 12 leads, below 1e-9 with one. Up to 2^25 pairs every pair is compared. Beyond, only pairs that agree in
-    one half word of 16 bits are: this misses one in 10^5 copies of one lead that differ in 3 % of their bits and 1 in
-    100 of those at 8 %, none to speak of with more leads. Memory is bounded by the codes themselves and a few
-    megabytes.
+    Two codes agree if at most 16.5 % of their bits differ where all leads and 10 s are common, less where fewer are
+    (16.5 % × share^0.42, at least 128 bits). Real ECGs of different people shifted against each other, 5 × 10^9 pairs,
+    agree in no case with 12 leads, lead I, lead II, V1 or V5 over 10 s, and in a few with leads over 2.5 s
+    (LOG.md). Up to 2^25 pairs every pair is compared. Beyond, only pairs are that agree in one half word of 16 bits:
+    with 12 leads this misses none to speak of, with one lead 1 in 10^5 copies that differ in 3 % of their bits and 1 in
+    100 at 8 %. Memory is bounded by the codes themselves and a few megabytes.
     """
-    a, b = (np.ascontiguousarray(codes).view("<u4") for codes in (a, b))
-    common = np.flatnonzero(a.any(axis=0) & b.any(axis=0))
-    a, b = (_columns(words, common) for words in (a, b))
-    pairs = _all_pairs(a, b) if len(a) * len(b) <= _EXACT else _likely_pairs(a, b)
+    words_a, words_b = (np.ascontiguousarray(codes).view("<u4") for codes in (a, b))
+    common = np.flatnonzero(words_a.any(axis=0) & words_b.any(axis=0))
+    words_a, words_b = _columns(words_a, common), _columns(words_b, common)
+    pairs = (_all_pairs if len(a) * len(b) <= _EXACT else _likely_pairs)(words_a, words_b)
     return np.unique(np.concatenate([np.empty((0, 2), np.int64), *pairs]), axis=0)
 
 
 def _slope(signal: Float, places: list[int], rate_hz: float, room: Float) -> tuple[Float, Bool]:
     """Return the compressed slope [record, lead, piece, time], and [record, lead, piece] whether there is any.
 
-    The slope lies in `room` [3, record, lead, time], which is used again and again: fresh memory costs more than the sums.
+    The slope lies in `room` [3, record, lead, time], which is used again: fresh memory costs more than the sums.
     """
     x, size, slope = room
     if rate_hz != _RATE_HZ:
@@ -122,7 +134,7 @@ def _words(slope: Float, live: Bool, leads: list[str]) -> Words:
         bits = along[..., 32 * sum(count[:i]) : 32 * sum(count[: i + 1])]
         np.matmul(slope[:, i].swapaxes(0, 1), _waves(lead)[: len(along)], out=bits)
     words = np.packbits(along > 0, axis=-1, bitorder="little").view("<u4").swapaxes(0, 1)
-    return np.maximum(words, 1) * np.repeat(live, count, axis=1).swapaxes(1, 2)
+    return np.where(np.repeat(live, count, axis=1).swapaxes(1, 2), np.maximum(words, 1), np.uint32(0))
 
 
 def _filled(signal: Float, rate_hz: float, pieces: int) -> Bool:
@@ -154,7 +166,7 @@ def _limits() -> Int:
     words = np.arange(PIECES * len(WORDS) + 1)
     limit = np.floor(_APART * (words / words[-1]) ** _FEWER * 32 * words).astype(np.int64)
     limit[:_LEAST] = -1
-    return limit
+    return np.asarray(limit, dtype=np.int64)
 
 
 def _columns(words: Words, common: Int) -> Words:
@@ -172,7 +184,7 @@ def _all_pairs(a: Words, b: Words) -> Iterator[Int]:
             signs_b, there_b = _signs(b[j : j + 1024])
             words = (there_a @ there_b.T).astype(np.int64)
             apart = (32 * words - signs_a @ signs_b.T) / 2
-            yield np.argwhere(apart <= _limits()[words]) + (i, j)
+            yield np.argwhere(apart <= _limits()[words]) + np.array([i, j])
 
 
 def _signs(words: Words) -> tuple[Float, Float]:
@@ -183,8 +195,9 @@ def _signs(words: Words) -> tuple[Float, Float]:
 
 def _likely_pairs(a: Words, b: Words) -> Iterator[Int]:
     """Compare rows that agree in at least one half word, one half word after the other."""
-    chosen = np.unique(np.linspace(0, a.shape[1] // 2 - 1, 4).astype(int)) if a.shape[1] else []
-    glance = [tuple(np.ascontiguousarray(words.view("<u8")[:, i]) for words in (a, b)) for i in chosen]
+    chosen = np.unique(np.linspace(0, max(0, a.shape[1] // 2 - 1), 4).astype(int))[: a.shape[1] // 2]
+    wide_a, wide_b = a.view("<u8"), b.view("<u8")
+    columns = [(np.ascontiguousarray(wide_a[:, i]), np.ascontiguousarray(wide_b[:, i])) for i in chosen]
     for half in range(2 * a.shape[1]):
         key_a, key_b = a.view("<u2")[:, half], b.view("<u2")[:, half]
         order = np.argsort(key_b, kind="stable")
@@ -195,7 +208,7 @@ def _likely_pairs(a: Words, b: Words) -> Iterator[Int]:
             many = count[key_a[rows]]
             i = np.repeat(rows, many)
             j = order[np.arange(len(i)) + np.repeat(first[key_a[rows]] - np.cumsum(many) + many, many)]
-            near = np.flatnonzero(_glance(glance, i, j))
+            near = np.flatnonzero(_glance(columns, i, j))
             good = near[_agree(a[i[near]], b[j[near]])]
             yield np.stack([i[good], j[good]], axis=1)
 

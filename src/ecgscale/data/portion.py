@@ -154,7 +154,7 @@ def _transform(
     for place, record in zip(raw, records, strict=True):
         place[:] = record.signal
     raw = to_millivolts(raw, unit)
-    reasons, live = quality.flaws(raw, leads, unit, dataset.flat_leads, dataset.limb_leads)
+    reasons, live = quality.flaws(raw, leads, unit, dataset.flat_leads, dataset.limb_leads, rate_hz, dataset.keep)
     good = [i for i, reason in enumerate(reasons) if reason is None]
     if not live[good].all():
         raw[~live] = 0.0

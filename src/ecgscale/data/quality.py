@@ -5,15 +5,21 @@ Nothing is repaired here. A record with a reason goes to quarantine and is count
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from ecgscale.data import artefacts, electrodes
+
 Float = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
+Reasons = list[str | None]
+Fault = Literal["gaps", "clipped", "spikes", "swapped"]
 
-REVISION = 1  # of the rules; enters the digest of every corpus
+REVISION = 2  # of the rules; enters the digest of every corpus
 
 FLAT_MV = 1e-3  # a lead whose range is below 1 µV carries nothing
 HIGH_MV = 20.0  # no surface ECG deviates so far from its mean, however broad the QRS
@@ -21,8 +27,11 @@ LOW_MV = 0.01  # even low-voltage ECGs exceed this tenfold
 SHORTEST = 0.5  # of the window
 LIMB = 0.25  # of the largest limb lead; rounding and separate filters leave less than a few per cent
 
+_BLOCK = 32  # records judged at a time
+_COARSE_HZ, _COARSE = 100.0, 1000  # a second, or in all: enough for spread, polarity and a glance
 _LARGER = {"mV": "uV", "V": "mV"}  # what a unit must be if the values are a thousand times too large
 _SMALLER = {"mV": "V", "uV": "mV"}
+_WORDS = {"uV": "microvolts", "mV": "millivolts", "V": "volts"}
 
 
 def flaws(
@@ -31,34 +40,38 @@ def flaws(
     unit: str,
     flat_leads: Literal["quarantine", "missing"] = "quarantine",
     limb_leads: Literal["check", "trust"] = "check",
-) -> tuple[list[str | None], Bool]:
+    rate_hz: float | None = None,
+    keep: Collection[Fault] = (),
+) -> tuple[Reasons, Bool]:
     """Judge records that agree in leads and length.
 
     Args:
         signal: [record, lead, time]; voltages in mV, whatever `unit` the source declared.
         leads: Standard name of each lead.
-        unit: The source's declared unit; voltages are checked for amplitude and limb leads, z-scores for their spread.
+        unit: The source's declared unit; voltages are checked for amplitude, spikes and limb leads, z-scores for their
+            spread.
         flat_leads: "quarantine" rejects a record with a flat lead; "missing" keeps it with that lead marked absent.
         limb_leads: "check" rejects a record whose I + III differs from II.
+        rate_hz: Samples per second; without it nothing that needs time is judged, which is all that `keep` names.
+        keep: Faults that reject no record: "gaps" (a second without change), "clipped" (stuck on the extreme value of
+            the recorder), "spikes" (samples that stand alone), "swapped" (limb electrodes; a suspicion).
 
     Returns:
         A sentence or None per record, and [record, lead] True where the lead carries a signal.
     """
-    reasons: list[str | None] = [None] * len(signal)
-    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are what is being looked for
-        high, low = signal.max(axis=-1), signal.min(axis=-1)
-        finite = np.isfinite(high).all(1) & np.isfinite(low).all(1)
-        swing = high - low
-    voltage = not unit.startswith("z_")
-    live = swing > (FLAT_MV if voltage else 1e-6)
-    limbs = _limb_residual(signal, leads) if voltage and limb_leads == "check" else np.zeros(len(signal))
-    for i in range(len(signal)):
-        reasons[i] = (
-            _not_finite(signal[i], leads, bool(finite[i]))
-            or (_scale(signal[i], swing[i], unit) if voltage else _z_scale(signal[i], live[i], unit))
-            or _flat(live[i], leads, flat_leads)
-            or _limbs(float(limbs[i]))
-        )
+    rules = _Rules(leads, unit, flat_leads, limb_leads, rate_hz, keep)
+    step = max(1, round(rate_hz / _COARSE_HZ) if rate_hz else signal.shape[-1] // _COARSE)
+    room = np.empty(signal[:_BLOCK, :, ::step].shape, np.float32)  # used again: fresh memory costs more than a pass
+    reasons: Reasons = []
+    live = np.ones(signal.shape[:2], np.bool_)
+    for start in range(0, len(signal), _BLOCK):
+        block = coarse = signal[start : start + _BLOCK]
+        if step > 1:
+            coarse = room[: len(block)]
+            np.copyto(coarse, block[..., ::step])
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are what is being looked for
+            found, live[start : start + _BLOCK] = _judge(block, coarse, step, rules)
+        reasons += found
     return reasons, live
 
 
@@ -72,23 +85,85 @@ def too_short(samples: int, rate_hz: float, length_s: float) -> str | None:
     )
 
 
-def _not_finite(signal: Float, leads: tuple[str, ...], finite: bool) -> str | None:
-    if finite:
-        return None
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What `flaws` was asked for."""
+
+    leads: tuple[str, ...]
+    unit: str
+    flat_leads: str
+    limb_leads: str
+    rate_hz: float | None
+    keep: Collection[Fault]
+
+    @property
+    def voltage(self) -> bool:
+        return not self.unit.startswith("z_")
+
+
+def _judge(signal: Float, coarse: Float, step: int, rules: _Rules) -> tuple[Reasons, Bool]:
+    """Judge a few records; `coarse` is every `step`th sample of them, for what needs no more."""
+    top, bottom = signal.argmax(axis=-1), signal.argmin(axis=-1)  # both the first NaN, if there is one
+    high, low = (np.take_along_axis(signal, place[..., None], -1)[..., 0] for place in (top, bottom))
+    live = high - low > (FLAT_MV if rules.voltage else 1e-6)
+    reasons = _plain(signal, high, low, live, rules)
+    leads, rate_hz = rules.leads, rules.rate_hz
+    if rate_hz and "gaps" not in rules.keep:
+        _add(reasons, artefacts.gaps(signal, live, leads, rate_hz), "gaps")
+    if rate_hz and "clipped" not in rules.keep:
+        _add(reasons, artefacts.clipped(signal, coarse, high, low, live, leads, rate_hz), "clipped")
+    if rate_hz and "spikes" not in rules.keep and rules.voltage:
+        _add(reasons, artefacts.spikes(signal, top, bottom, leads, rate_hz), "spikes")
+    if rules.limb_leads == "check" and rules.voltage:
+        _add(reasons, _limbs(coarse, leads))
+    if rate_hz and "swapped" not in rules.keep:
+        good = [i for i, reason in enumerate(reasons) if reason is None]
+        judged = coarse if len(good) == len(coarse) else coarse[good]
+        said = electrodes.suspected(judged, leads, rate_hz / step, rules.voltage)
+        _add(reasons, {i: sentence for i, sentence in zip(good, said, strict=True) if sentence}, "swapped")
+    return reasons, live
+
+
+def _plain(signal: Float, high: Float, low: Float, live: Bool, rules: _Rules) -> Reasons:
+    """Judge what the extremes tell: numbers, unit, flat leads."""
+    swing = (high - low).max(axis=1)
+    doubtful = ~np.isfinite(swing) | (swing > HIGH_MV) | (swing < LOW_MV) | ~live.all(axis=1)
+    reasons: Reasons = [None] * len(signal)
+    for i in np.flatnonzero(doubtful) if rules.voltage else range(len(signal)):
+        scale = _scale if rules.voltage else _z_scale
+        reasons[i] = (
+            _not_finite(signal[i], rules.leads)
+            or scale(signal[i], live[i], rules.unit)
+            or _flat(live[i], rules.leads, rules.flat_leads)
+        )
+    return reasons
+
+
+def _add(reasons: Reasons, said: dict[int, str], fault: str | None = None) -> None:
+    """Enter the sentences of records that have none yet, with what keeps such records."""
+    for row, sentence in said.items():
+        advice = f'; set keep = ["{fault}"] to keep such records' if fault else ""
+        reasons[row] = reasons[row] or f"{sentence}{advice}"
+
+
+def _not_finite(signal: Float, leads: tuple[str, ...]) -> str | None:
     bad = ~np.isfinite(signal)
+    if not bad.any():
+        return None
     lead, time = np.argwhere(bad)[0]
     return f"{int(bad.sum())} samples are NaN or infinite, the first in lead {leads[lead]} at sample {time}"
 
 
-def _scale(signal: Float, swing: Float, unit: str) -> str | None:
-    if not swing.any():
+def _scale(signal: Float, live: Bool, unit: str) -> str | None:
+    swing = float(np.ptp(signal, axis=-1).max())
+    if swing == 0.0:
         return None
-    if float(swing.max()) > HIGH_MV:
+    if swing > HIGH_MV:
         deviation = float(np.percentile(np.abs(signal - signal.mean(axis=-1, keepdims=True)), 99.9))
         if deviation > HIGH_MV:
             return _unit_advice(f"reaches {deviation:.4g} mV", unit, _LARGER, "above", HIGH_MV)
-    if float(swing.max()) < LOW_MV:
-        return _unit_advice(f"spans {float(swing.max()):.3g} mV", unit, _SMALLER, "below", LOW_MV)
+    if swing < LOW_MV:
+        return _unit_advice(f"spans {swing:.3g} mV", unit, _SMALLER, "below", LOW_MV)
     return None
 
 
@@ -109,9 +184,6 @@ def _unit_advice(found: str, unit: str, other: dict[str, str], side: str, limit:
     return f"declared as {unit} the signal {found}, {side} what an ECG can be ({limit:g} mV); {advice}"
 
 
-_WORDS = {"uV": "microvolts", "mV": "millivolts", "V": "volts"}
-
-
 def _flat(live: Bool, leads: tuple[str, ...], flat_leads: str) -> str | None:
     if live.all():
         return None
@@ -124,20 +196,17 @@ def _flat(live: Bool, leads: tuple[str, ...], flat_leads: str) -> str | None:
     return f'{text}; set flat_leads = "missing" to keep such records with the lead marked absent'
 
 
-def _limb_residual(signal: Float, leads: tuple[str, ...]) -> npt.NDArray[np.float64]:
-    """Spread of I + III - II over the largest spread of the three: 0 by Kirchhoff's law, about 1 for swapped names."""
+def _limbs(signal: Float, leads: tuple[str, ...]) -> dict[int, str]:
+    """Compare the spread of I + III - II with the largest of the three: 0 by Kirchhoff's law, about 1 if swapped."""
     if not {"I", "II", "III"} <= set(leads):
-        return np.zeros(len(signal))
-    one, two, three = (signal[:, leads.index(lead)] for lead in ("I", "II", "III"))
-    largest = np.maximum(np.maximum(one.std(axis=-1), two.std(axis=-1)), three.std(axis=-1))
-    residual = (one + three - two).std(axis=-1)
-    return np.asarray(residual / np.maximum(largest, FLAT_MV), dtype=np.float64)
-
-
-def _limbs(residual: float) -> str | None:
-    if not residual > LIMB:
-        return None
-    return (
-        f"leads I, II and III break I + III = II (residual {residual:.0%} of the largest): they may be swapped, "
-        'misnamed or scaled apart; set limb_leads = "trust" to keep such records'
-    )
+        return {}
+    limbs = signal[:, [leads.index(lead) for lead in ("I", "II", "III")]]
+    limbs -= limbs.mean(axis=-1, keepdims=True)
+    broken = limbs[:, 0] + limbs[:, 2] - limbs[:, 1]
+    largest = np.einsum("rlt,rlt->rl", limbs, limbs).max(axis=1)
+    residual = np.sqrt(np.einsum("rt,rt->r", broken, broken) / np.maximum(largest, FLAT_MV**2 * limbs.shape[-1]))
+    return {
+        int(i): f"leads I, II and III break I + III = II (residual {residual[i]:.0%} of the largest): they may be "
+        'swapped, misnamed or scaled apart; set limb_leads = "trust" to keep such records'
+        for i in np.flatnonzero(residual > LIMB)
+    }

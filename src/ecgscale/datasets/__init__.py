@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from ecgscale.data.record import Record, Rejected
 from ecgscale.data.remote import Remote
+from ecgscale.data.source import Fault
 from ecgscale.spec import Explained, Plugin
 
 PORTION = 128  # records a worker holds at once
@@ -42,6 +43,7 @@ class DatasetSpec(Plugin):
 
     flat_leads: Literal["quarantine", "missing"] = "quarantine"  # what becomes of a record with a constant lead
     limb_leads: Literal["check", "trust"] = "check"  # "check": a record whose I + III is not II is quarantined
+    keep: tuple[Fault, ...] = ()  # faults that do not quarantine a record
 
     @abstractmethod
     def portions(self, root: Path | None) -> Iterator[Any]:

@@ -19,6 +19,7 @@ import pandas as pd
 
 from ecgscale.data import npy, synthetic, tables
 from ecgscale.data.record import Record, Rejected, patient_id
+from ecgscale.data.source import Fault
 from ecgscale.datasets import PORTION, DatasetError, DatasetSpec
 from ecgscale.units import LEADS
 
@@ -68,6 +69,7 @@ class EchoNext(DatasetSpec):
     version: ClassVar[str] = "1.1.0"
 
     unmeasured: Literal["negative", "unknown"] = "negative"  # what a flag of 0 means where nothing was measured
+    keep: tuple[Fault, ...] = ("clipped",)  # published with extremes cut off
     no_split: Literal["omit", "keep"] = "omit"  # 17,457 earlier ECGs of the patients of val and test; no fold if kept
 
     def portions(self, root: Path | None) -> Iterator[_Portion]:

@@ -31,6 +31,7 @@ from ecgscale.data.simulation.worlds import (
     WorldName,
     prevalence,
 )
+from ecgscale.data.source import Fault
 from ecgscale.datasets import DatasetSpec
 from ecgscale.spec import Spec
 from ecgscale.units import LEADS
@@ -71,6 +72,7 @@ class Simulated(DatasetSpec):
     simulated: ClassVar[bool] = True
     needs_root: ClassVar[bool] = False
 
+    keep: tuple[Fault, ...] = ("swapped",)  # no electrode is swapped here: an extreme axis is one
     world: WorldName = "code"
     seed: int = Field(default=0, ge=0)
     count: int = Field(default=1000, ge=1)  # records
