@@ -106,8 +106,8 @@ def spikes(signal: Float, top: Place, bottom: Place, leads: tuple[str, ...], rat
         seconds = signal.shape[-1] / rate_hz
         if total >= SHARED * seconds or (alone >= ALONE * seconds and len(leads) > 2):
             said[row] = (
-                f"lead {leads[lead]} has samples that stand up to {height:.2g} mV apart from both neighbours, {total} in "
-                "the record: more than a heart and a pacemaker make"
+                f"lead {leads[lead]} has samples that stand up to {height:.2g} mV apart from both neighbours, "
+                f"{total} in the record: more than a heart and a pacemaker make"
             )
     return said
 

@@ -26,6 +26,7 @@ from ecgscale.data import ingestion, mapped
 from ecgscale.data.signal import Form, FormError
 from ecgscale.data.source import Source
 from ecgscale.data.storage import SCALE, CorpusError
+from ecgscale.data.store import url_of
 
 __all__ = ["Corpus", "CorpusError", "Form", "FormError", "check_form", "ingest"]
 
@@ -38,7 +39,7 @@ def ingest(
     dataset: Source,
     root: Path | None,
     form: Form,
-    out: Path,
+    out: Path | str,
     progress: Callable[[int], None] | None = None,
     workers: int = 1,
 ) -> Corpus:
@@ -51,7 +52,9 @@ def ingest(
         dataset: The source.
         root: Its folder, None if it needs none.
         form: What all signals shall have in common.
-        out: Folder of the corpus; an earlier corpus there is replaced.
+        out: Folder of the corpus, or a URL (`s3://bucket/path`); an earlier corpus there is replaced. For a URL the
+            corpus is made in the cache on the local disk, which must hold it, and then uploaded; a call that was
+            killed goes on with the upload, too.
         progress: Called with the number of records read so far.
         workers: Processes that read and transform; the corpus does not depend on it.
 
@@ -60,6 +63,10 @@ def ingest(
         FormError: the source cannot be brought to `form`.
         CorpusError: `out` cannot be written, or no record is usable.
     """
+    if url := url_of(out):
+        from ecgscale.data import uploading  # which needs Corpus
+
+        return uploading.ingest(dataset, root, form, url, progress, workers)
     ingestion.run(dataset, root, form, Path(out), progress, workers)
     return Corpus.open(out)
 
@@ -78,6 +85,8 @@ def check_form(dataset: Source, root: Path | None, form: Form) -> str:
 class Corpus:
     """A corpus on disk. Opening reads the manifest only; signals are read when asked for, row by row."""
 
+    url: str | None = None  # where it is kept, if `path` is a cache of it
+
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.manifest = manifest
@@ -91,11 +100,16 @@ class Corpus:
 
     @classmethod
     def open(cls, path: Path | str) -> Corpus:
-        """Open a corpus.
+        """Open a corpus in a folder, or at a URL (`s3://bucket/path`): its signals come when they are read.
 
         Raises:
-            CorpusError: the folder is no corpus, was written by another version, or a file is missing or cut short.
+            CorpusError: the folder is no corpus, was written by another version, or a file is missing or cut short;
+                the URL cannot be reached, or a package that it needs is missing.
         """
+        if url := url_of(path):
+            from ecgscale.data.object_storage import RemoteCorpus  # which is a Corpus
+
+            return RemoteCorpus.at(url)
         path = Path(path)
         try:
             manifest = json.loads((path / "manifest.json").read_text())
@@ -108,6 +122,7 @@ class Corpus:
             raise CorpusError(
                 f"{path} has corpus format {found}, expected {ingestion.FORMAT}; ingest the data set again"
             )
+        path = Path(path, manifest.get("folder", ""))  # in a copy of what stands at a URL
         for name, size in manifest["files"].items():
             file = path / name
             found = file.stat().st_size if file.is_file() else None
@@ -126,7 +141,7 @@ class Corpus:
     def __repr__(self) -> str:
         return f"Corpus({self.name}, {len(self)} records, {self.unit}, {self.rate_hz:g} Hz, {self.digest})"
 
-    def __reduce__(self) -> tuple[Callable[[Path], Corpus], tuple[Path]]:
+    def __reduce__(self) -> tuple[Callable[..., Corpus], tuple[Any, ...]]:
         return Corpus.open, (self.path,)  # a worker process opens its own memory maps
 
     @cached_property
@@ -154,10 +169,10 @@ class Corpus:
         return pd.read_parquet(self.path / "quarantine.parquet")
 
     @cached_property
-    def fingerprints(self) -> npt.NDArray[np.int8]:
-        """[record, 64] int8, see data/fingerprint.py."""
+    def fingerprints(self) -> npt.NDArray[np.uint8]:
+        """[record, 128] uint8, see data/fingerprint.py."""
         column = pq.read_table(self.path / "index.parquet", columns=[_HIDDEN])[_HIDDEN].combine_chunks()
-        return np.frombuffer(b"".join(column.to_pylist()), np.int8).reshape(len(self), -1)
+        return np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(len(self), -1)
 
     def signals(self, rows: Rows) -> npt.NDArray[np.float32]:
         """Return [row, lead, time] float32 in `unit`; missing leads and the end of short records are zero."""

@@ -78,7 +78,7 @@ class GrowingArray:
     def __init__(self, path: Path, kind: str, row: tuple[int, ...] = (), mode: str = "w+b") -> None:
         self.path, self.length = path, 0
         self._kind, self._row = np.dtype(kind), row
-        self._file: IO[bytes] = path.open(mode)  # type: ignore[assignment]
+        self._file: IO[bytes] = path.open(mode)
         self._header()
 
     def append(self, rows: npt.ArrayLike) -> npt.NDArray[Any]:

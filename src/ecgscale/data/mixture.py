@@ -48,7 +48,7 @@ def mix(sources: Mapping[str, Corpus], weights: Mapping[str, float], out: Path) 
         _refuse_unlike(first, sources[first], name, sources[name])
     twice = dict(zip(sources, _repeated(list(sources.values())), strict=True))
     entries = [
-        {"name": name, "path": os.path.relpath(c.path, out), "digest": c.digest, "weight": float(weights[name]),
+        {"name": name, "path": c.url or os.path.relpath(c.path, out), "digest": c.digest, "weight": float(weights[name]),
          "left_out": twice[name].tolist()}
         for name, c in sources.items()
     ]  # fmt: skip
@@ -67,7 +67,7 @@ class Mixture(Corpus):
         entries = manifest["mixture"]
         self.names: tuple[str, ...] = tuple(e["name"] for e in entries)
         self.weights: tuple[float, ...] = tuple(e["weight"] for e in entries)
-        self.sources = tuple(Corpus.open(path / e["path"]) for e in entries)
+        self.sources = tuple(Corpus.open(e["path"] if "://" in e["path"] else path / e["path"]) for e in entries)
         for source, entry in zip(self.sources, entries, strict=True):
             if source.digest != entry["digest"]:
                 raise CorpusError(f"{source.path} is not what {path} was mixed from; mix again")
