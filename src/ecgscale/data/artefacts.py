@@ -51,9 +51,7 @@ def gaps(signal: Float, live: Bool, leads: tuple[str, ...], rate_hz: float) -> S
     return said
 
 
-def clipped(
-    signal: Float, coarse: Float, high: Float, low: Float, live: Bool, leads: tuple[str, ...], rate_hz: float
-) -> Said:
+def clipped(signal: Float, twice_high: Bool, twice_low: Bool, leads: tuple[str, ...], rate_hz: float) -> Said:
     """Find leads that meet their highest or lowest value again and again and stay on it.
 
     The peaks of a wave differ, so its extreme is met once; where coarse digits or repeated samples make peaks alike,
@@ -61,22 +59,18 @@ def clipped(
 
     Args:
         signal: [record, lead, time].
-        coarse: Every so many samples of it, for the glance.
-        high, low: [record, lead], the greatest and the least value.
-        live, leads, rate_hz: As for `gaps`.
+        twice_high, twice_low: [record, lead], does the extreme stand in both halves of the record? Others are not
+            looked at.
+        leads, rate_hz: As for `gaps`.
     """
-    quarters = coarse[..., : coarse.shape[-1] // 4 * 4].reshape(*coarse.shape[:2], 4, -1)
     said: Said = {}
-    for level, sign, extremes, name in (
-        (high, 1, quarters.max(axis=-1), "highest"),
-        (low, -1, quarters.min(axis=-1), "lowest"),
-    ):
-        often = (extremes == level[..., None]).sum(axis=-1) > 1
-        for row, lead in np.argwhere(often & live).tolist():
+    for twice, sign, name in ((twice_high, 1, "highest"), (twice_low, -1, "lowest")):
+        for row, lead in np.argwhere(twice).tolist():
             samples, times = _piled(sign * signal[row, lead], rate_hz)
             if times and row not in said:
+                level = sign * (sign * signal[row, lead]).max()
                 said[row] = (
-                    f"lead {leads[lead]} is clipped: it stands exactly on its {name} value, {level[row, lead]:.4g}, "
+                    f"lead {leads[lead]} is clipped: it stands exactly on its {name} value, {level:.4g}, "
                     f"{times} times and for {samples / rate_hz:.2f} s in all"
                 )
     return said

@@ -83,8 +83,6 @@ def _usual_beat(record: Float, beats: npt.NDArray[np.int32], rate_hz: float) -> 
 
 def _verdict(beat: dict[str, Float], chest: str | None, rate_hz: float) -> str | None:
     one = beat["I"]
-    if chest and _opposed(one, beat[chest], rate_hz):
-        return f"the beat of lead I is the inverse of that of {chest}, P wave and QRS included: the arms may be swapped"
     if "II" in beat:
         two, other = float(np.ptp(beat["II"])), float(max(np.ptp(one), np.ptp(beat["II"] - one)))
         if two < _FAINT * other:
@@ -92,6 +90,8 @@ def _verdict(beat: dict[str, Float], chest: str | None, rate_hz: float) -> str |
                 f"a beat spans {two:.2f} mV in lead II and {other:.2f} mV in another limb lead: "
                 "right arm and right leg may be swapped"
             )
+    if chest and _opposed(one, beat[chest], rate_hz):
+        return f"the beat of lead I is the inverse of that of {chest}, P wave and QRS included: the arms may be swapped"
     return None
 
 

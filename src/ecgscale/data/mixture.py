@@ -48,8 +48,8 @@ def mix(sources: Mapping[str, Corpus], weights: Mapping[str, float], out: Path) 
         _refuse_unlike(first, sources[first], name, sources[name])
     twice = dict(zip(sources, _repeated(list(sources.values())), strict=True))
     entries = [
-        {"name": name, "path": c.url or os.path.relpath(c.path, out), "digest": c.digest, "weight": float(weights[name]),
-         "left_out": twice[name].tolist()}
+        {"name": name, "path": c.url or os.path.relpath(c.path, out), "digest": c.digest,
+         "weight": float(weights[name]), "left_out": twice[name].tolist()}
         for name, c in sources.items()
     ]  # fmt: skip
     manifest = _manifest(sources, entries, twice)

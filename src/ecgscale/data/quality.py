@@ -16,6 +16,7 @@ from ecgscale.data import artefacts, electrodes
 
 Float = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
+Place = npt.NDArray[np.intp]
 Reasons = list[str | None]
 Fault = Literal["gaps", "clipped", "spikes", "swapped"]
 
@@ -27,7 +28,7 @@ LOW_MV = 0.01  # even low-voltage ECGs exceed this tenfold
 SHORTEST = 0.5  # of the window
 LIMB = 0.25  # of the largest limb lead; rounding and separate filters leave less than a few per cent
 
-_BLOCK = 32  # records judged at a time
+_BLOCK, _NEAR = 32, 4  # records judged at a time; records that stay in the cache
 _COARSE_HZ, _COARSE = 100.0, 1000  # a second, or in all: enough for spread, polarity and a glance
 _LARGER = {"mV": "uV", "V": "mV"}  # what a unit must be if the values are a thousand times too large
 _SMALLER = {"mV": "V", "uV": "mV"}
@@ -61,16 +62,12 @@ def flaws(
     """
     rules = _Rules(leads, unit, flat_leads, limb_leads, rate_hz, keep)
     step = max(1, round(rate_hz / _COARSE_HZ) if rate_hz else signal.shape[-1] // _COARSE)
-    room = np.empty(signal[:_BLOCK, :, ::step].shape, np.float32)  # used again: fresh memory costs more than a pass
     reasons: Reasons = []
     live = np.ones(signal.shape[:2], np.bool_)
     for start in range(0, len(signal), _BLOCK):
-        block = coarse = signal[start : start + _BLOCK]
-        if step > 1:
-            coarse = room[: len(block)]
-            np.copyto(coarse, block[..., ::step])
         with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are what is being looked for
-            found, live[start : start + _BLOCK] = _judge(block, coarse, step, rules)
+            seen = _Seen.of(signal[start : start + _BLOCK], leads, step)
+            found, live[start : start + _BLOCK] = _judge(seen, rules)
         reasons += found
     return reasons, live
 
@@ -101,25 +98,79 @@ class _Rules:
         return not self.unit.startswith("z_")
 
 
-def _judge(signal: Float, coarse: Float, step: int, rules: _Rules) -> tuple[Reasons, Bool]:
-    """Judge a few records; `coarse` is every `step`th sample of them, for what needs no more."""
-    top, bottom = signal.argmax(axis=-1), signal.argmin(axis=-1)  # both the first NaN, if there is one
-    high, low = (np.take_along_axis(signal, place[..., None], -1)[..., 0] for place in (top, bottom))
-    live = high - low > (FLAT_MV if rules.voltage else 1e-6)
-    reasons = _plain(signal, high, low, live, rules)
-    leads, rate_hz = rules.leads, rules.rate_hz
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A few records and what one pass over them tells.
+
+    Attributes:
+        signal: [record, lead, time].
+        high, low: [record, lead], the greatest and the least value, NaN if there is any.
+        top, bottom: [record, lead], where they stand first.
+        twice_high, twice_low: [record, lead], do they stand in both halves of the record?
+        limbs: [record, lead, time], every `step`th sample of the leads named in `limb_leads`.
+    """
+
+    signal: Float
+    high: Float
+    low: Float
+    top: Place
+    bottom: Place
+    twice_high: Bool
+    twice_low: Bool
+    limbs: Float
+    limb_leads: tuple[str, ...]
+    step: int
+
+    @classmethod
+    def of(cls, signal: Float, leads: tuple[str, ...], step: int) -> _Seen:
+        """Fetch each record from memory once: whoever looks at it again finds it in the cache."""
+        few = tuple(lead for lead in ("I", "II", "III", "V6" if "V6" in leads else "V5") if lead in leads)
+        places = [leads.index(lead) for lead in few]
+        limbs = np.empty(signal[:, places, ::step].shape, np.float32)
+        half = signal.shape[-1] // 2
+        tops, bottoms = (np.empty((*signal.shape[:2], 2), np.intp) for _ in range(2))
+        for start in range(0, len(signal), _NEAR):
+            rows = slice(start, start + _NEAR)
+            halves = signal[rows, :, : 2 * half].reshape(-1, len(leads), 2, half)
+            halves.argmax(axis=-1, out=tops[rows])
+            halves.argmin(axis=-1, out=bottoms[rows])
+            for i, place in enumerate(places):
+                limbs[rows, i] = signal[rows, place, ::step]
+        for at in (tops, bottoms):
+            at[..., 1] += half
+        high, low = (np.moveaxis(np.take_along_axis(signal, at, -1), -1, 0) for at in (tops, bottoms))
+        last = signal[..., -1]  # of an odd number of samples
+        return cls(
+            signal=signal,
+            high=np.maximum(np.maximum(*high), last),
+            low=np.minimum(np.minimum(*low), last),
+            top=np.where(high[1] > high[0], tops[..., 1], tops[..., 0]),
+            bottom=np.where(low[1] < low[0], bottoms[..., 1], bottoms[..., 0]),
+            twice_high=high[0] == high[1],
+            twice_low=low[0] == low[1],
+            limbs=limbs,
+            limb_leads=few,
+            step=step,
+        )
+
+
+def _judge(seen: _Seen, rules: _Rules) -> tuple[Reasons, Bool]:
+    signal, leads, rate_hz = seen.signal, rules.leads, rules.rate_hz
+    live = seen.high - seen.low > (FLAT_MV if rules.voltage else 1e-6)
+    reasons = _plain(signal, seen.high, seen.low, live, rules)
     if rate_hz and "gaps" not in rules.keep:
         _add(reasons, artefacts.gaps(signal, live, leads, rate_hz), "gaps")
     if rate_hz and "clipped" not in rules.keep:
-        _add(reasons, artefacts.clipped(signal, coarse, high, low, live, leads, rate_hz), "clipped")
+        twice = seen.twice_high & live, seen.twice_low & live
+        _add(reasons, artefacts.clipped(signal, *twice, leads, rate_hz), "clipped")
     if rate_hz and "spikes" not in rules.keep and rules.voltage:
-        _add(reasons, artefacts.spikes(signal, top, bottom, leads, rate_hz), "spikes")
+        _add(reasons, artefacts.spikes(signal, seen.top, seen.bottom, leads, rate_hz), "spikes")
     if rules.limb_leads == "check" and rules.voltage:
-        _add(reasons, _limbs(coarse, leads))
+        _add(reasons, _limbs(seen.limbs, seen.limb_leads))
     if rate_hz and "swapped" not in rules.keep:
         good = [i for i, reason in enumerate(reasons) if reason is None]
-        judged = coarse if len(good) == len(coarse) else coarse[good]
-        said = electrodes.suspected(judged, leads, rate_hz / step, rules.voltage)
+        judged = seen.limbs if len(good) == len(signal) else seen.limbs[good]
+        said = electrodes.suspected(judged, seen.limb_leads, rate_hz / seen.step, rules.voltage)
         _add(reasons, {i: sentence for i, sentence in zip(good, said, strict=True) if sentence}, "swapped")
     return reasons, live
 
