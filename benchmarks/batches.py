@@ -27,6 +27,7 @@ import torch
 import wfdb
 
 from ecgscale.data.corpus import Corpus, Form, ingest
+from ecgscale.data.split import SplitRule, corpus_parts
 from ecgscale.datasets.simulated import Simulated
 from ecgscale.loader import Loader
 
@@ -117,6 +118,7 @@ def main() -> None:
         ):
             print(f"| {title} | {found:,.0f} records/s | {found / base:.1f} × |")
         for corpus in (small, large):
+            corpus_parts(corpus, SplitRule(by="patients"), 0)  # as the plan of a study does before it trains
             print(f"| memory of a training process, {len(corpus):,} records | {anonymous_mb(corpus.path):.1f} MB | |")
 
 

@@ -9,6 +9,7 @@ import math
 import re
 import stat
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 LONGEST = 1 << 20  # bytes of a header
@@ -41,6 +42,12 @@ class Signal:
     lead: str
 
 
+@lru_cache(maxsize=4096)
+def _resolved(folder: Path) -> Path:
+    """Follow the links of a folder, once per process: a thousand records lie in one."""
+    return folder.resolve()
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A record by its real folder and name, and the real root that nothing may lead out of."""
@@ -57,9 +64,9 @@ class Place:
             WfdbError: it lies outside `root`.
         """
         try:
-            inside = root.resolve()
+            inside = _resolved(root)
             path = root / name
-            folder = path.parent.resolve()
+            folder = _resolved(path.parent)
         except (OSError, ValueError, RuntimeError):  # a null byte, a loop of links
             raise WfdbError(f"the record name {name!r} is no path") from None
         if not (folder.is_relative_to(inside) and _NAME.fullmatch(path.name)):
