@@ -149,6 +149,7 @@ def test_what_starts_later_is_found_among_later_codes(ecg: np.ndarray) -> None:
     late, whole = resample(ecg[..., 602:], 500.0, 100.0), resample(ecg, 500.0, 100.0)
     codes = later(whole, LEADS, 100.0, 1.5)
     assert codes.shape == (24, 150, 128)
+    assert later(whole, LEADS, 100.0, 0.005).shape == (24, 0, 128)
     for start, k in ((0.01, 0), (1.5, 149)):
         assert np.array_equal(codes[:, k], fingerprints(whole[..., round(start * 100) :], LEADS, 100.0))
     assert len(same(fingerprints(late, LEADS, 100.0), fingerprints(whole, LEADS, 100.0))) == 0

@@ -32,7 +32,7 @@ __all__ = ["Corpus", "CorpusError", "Form", "FormError", "check_form", "ingest"]
 
 Rows = Sequence[int] | npt.NDArray[np.integer[Any]]
 
-_HIDDEN = "fingerprint"  # kept out of the index frame: 64 bytes per record that only an overlap check wants
+_HIDDEN = "fingerprint"  # kept out of the index frame: 128 bytes per record that only an overlap check wants
 
 
 def ingest(

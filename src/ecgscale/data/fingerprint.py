@@ -82,8 +82,11 @@ def later(signal: Float, leads: tuple[str, ...], rate_hz: float, seconds: float)
         signal, leads, rate_hz: As for `fingerprints`.
         seconds: To be looked for; less than half of the record should be left out.
     """
-    starts = np.unique(np.rint(np.arange(_STEP_S, seconds + 1e-9, _STEP_S) * rate_hz).astype(int))
-    return np.stack([fingerprints(signal[..., start:], leads, rate_hz) for start in starts if start], axis=1)
+    starts = np.unique(np.rint(np.arange(0.0, seconds + 1e-9, _STEP_S) * rate_hz).astype(int))[1:]
+    codes = np.zeros((len(signal), len(starts), SIZE), np.uint8)
+    for i, start in enumerate(starts):
+        codes[:, i] = fingerprints(signal[..., start:], leads, rate_hz)
+    return codes
 
 
 def same(a: Codes, b: Codes) -> Int:

@@ -78,14 +78,19 @@ def _completed(table: pa.Table, names: list[str]) -> pa.Table:
 
 
 class TableHash:
-    """Hashes the content of a table piece by piece, whatever its pieces, row groups or compression."""
+    """Hashes the content of a table piece by piece, whatever its pieces, row groups or compression.
 
-    def __init__(self) -> None:
+    Args:
+        skip: Columns that are no part of the content.
+    """
+
+    def __init__(self, *skip: str) -> None:
+        self._skip = skip
         self._columns: dict[str, Any] = {}
 
     def append(self, table: pa.Table) -> None:
         """Add rows; all pieces have the same columns."""
-        for name in table.column_names:
+        for name in (n for n in table.column_names if n not in self._skip):
             for part, block in _bytes(table[name]):
                 self._columns.setdefault(f"{name}\x1f{part}", hashlib.blake2b()).update(block)
 

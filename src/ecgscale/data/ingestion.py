@@ -32,6 +32,7 @@ from ecgscale.data.storage import JOURNAL, SCALE, CorpusError, Shards, appearing
 FORMAT = 2  # of the folder
 FLUSH = 32  # portions between two entries of the journal: what a killed ingest has to do again
 ROWS = 2**16  # of the index held at once
+_DERIVED = "fingerprint"  # follows from the signals, but for a bit that another processor may round otherwise
 _QUARANTINE = pa.schema([("record", pa.string()), ("reason", pa.string())])
 
 
@@ -171,7 +172,7 @@ class _Ingest:
     def _finish(self, shards: Shards) -> None:
         """Write index, quarantine and specification, and the manifest last."""
         labels = [name.removeprefix("label.") for name in self.index.columns() if name.startswith("label.")]
-        content, summary, mapped = TableHash(), Summary(), Mapped(self.folder, labels)
+        content, summary, mapped = TableHash(_DERIVED), Summary(), Mapped(self.folder, labels)
         for piece in self.index.joined(_QUARANTINE):
             for part in (content, summary, mapped):
                 part.append(piece)
@@ -219,7 +220,7 @@ def unit_of_first(dataset: Source, root: Path | None, form: Form) -> str:
 
 def digest_of(folder: Path, manifest: dict[str, Any]) -> str:
     """Compute the digest of a corpus folder from its files."""
-    hasher, content = hashlib.blake2b(), TableHash()
+    hasher, content = hashlib.blake2b(), TableHash(_DERIVED)
     for name in manifest["shards"]:
         shard = np.load(folder / name, mmap_mode="r")
         for start in range(0, len(shard), CHUNK):
