@@ -67,6 +67,28 @@ def _counted(read: Callable[..., Any], calls: list[Any]) -> Callable[..., Any]:
     return counting
 
 
+@pytest.mark.parametrize("moment", ["close", "remove"])
+def test_an_ingest_that_ends_at_its_very_end_goes_on(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = {"close": ingestion.Mapped, "remove": ingestion.Pieces}[moment]
+    usual = getattr(where, moment)
+
+    def stop(self: Any) -> None:
+        usual(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, moment, stop)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(Simulated(count=200), None, Form(), tmp_path / "corpus")
+    monkeypatch.undo()
+    corpus = ingest(Simulated(count=200), None, Form(), tmp_path / "corpus")
+    corpus.verify()
+    files = {*corpus.manifest["files"], "manifest.json", "making.json"}
+    assert {p.name for p in corpus.path.iterdir()} == files
+    assert [p.name for p in tmp_path.iterdir()] == ["corpus"]
+
+
 def test_what_another_source_left_is_not_gone_on_from(
     make: Callable[..., list[Record]], listed: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

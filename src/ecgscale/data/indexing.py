@@ -51,7 +51,7 @@ class Pieces:
             yield from table.to_pylist()
 
     def joined(self, empty: pa.Schema) -> Iterator[pa.Table]:
-        """Write `<name>.parquet`, yielding each piece as it is written, and remove the pieces; `empty` if none."""
+        """Write `<name>.parquet`, yielding each piece as it is written; `empty` if there is none."""
         writer: pq.ParquetWriter | None = None
         for piece in self.tables():
             writer = writer or pq.ParquetWriter(self._folder / f"{self._name}.parquet", piece.schema)
@@ -61,6 +61,9 @@ class Pieces:
             pq.write_table(empty.empty_table(), self._folder / f"{self._name}.parquet")
         else:
             writer.close()
+
+    def remove(self) -> None:
+        """Remove the pieces."""
         for i in range(self.count):
             self._path(i).unlink()
 

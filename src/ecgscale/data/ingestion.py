@@ -203,6 +203,9 @@ class _Ingest:
         }
         manifest["digest"] = _digest(shards.hash.digest(), content, manifest)
         (self.folder / "manifest.json").write_text(json.dumps(manifest, indent=1, allow_nan=False))
+        (self.folder / JOURNAL).unlink()  # until here an ingest that is killed has all that the journal names
+        self.index.remove()
+        self.quarantine.remove()
 
 
 def unit_of_first(dataset: Source, root: Path | None, form: Form) -> str:

@@ -108,17 +108,16 @@ def _made(out: Path) -> dict[str, Any] | None:
 
 
 def _begin(part: Path, identity: dict[str, Any]) -> None:
-    """Keep what an earlier process left of the same making; otherwise empty the folder."""
+    """Keep what an earlier process left of the same making, if its journal says how far it came; else start empty."""
     text = json.dumps(identity, sort_keys=True)
     making = part / _MAKING
-    if not (making.is_file() and making.read_text() == text):
+    if not (making.is_file() and making.read_text() == text and (part / JOURNAL).is_file()):
         for file in part.iterdir():
             file.unlink()
         making.write_text(text)
 
 
 def _swap(part: Path, out: Path) -> None:
-    (part / JOURNAL).unlink(missing_ok=True)
     if not out.exists():
         part.replace(out)
         return
