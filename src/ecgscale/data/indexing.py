@@ -45,6 +45,11 @@ class Pieces:
         for i in range(self.count):
             yield _completed(pq.read_table(self._path(i)), names)
 
+    def values(self, column: str) -> Iterator[Any]:
+        """Yield the values of one column, reading no other."""
+        for i in range(self.count):
+            yield from pq.read_table(self._path(i), columns=[column])[column].to_pylist()
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield row after row."""
         for table in self.tables():

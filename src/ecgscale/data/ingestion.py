@@ -115,10 +115,10 @@ class _Ingest:
         self.unit = self.done.unit or unit_of_first(dataset, root, form)
         self.index, self.quarantine = (Pieces(folder, n, self.done.pieces[n]) for n in ("index", "quarantine"))
         self.examples = Examples(examples.load(folder))
+        self.saved = len(self.examples) or -1  # examples on disk; the file is there even if it holds none
         self.seen = Seen()
-        for table in self.index.tables():
-            for name in table["record"].to_pylist():
-                self.seen.add(name)
+        for name in self.index.values("record"):
+            self.seen.add(name)
 
     def run(self, progress: Callable[[int], None] | None, workers: int) -> None:
         """Read portion after portion, going on from where the journal says, and write the corpus."""
@@ -161,7 +161,9 @@ class _Ingest:
         shards.flush()
         self.index.flush()
         self.quarantine.flush()
-        examples.save(self.examples, self.folder)
+        if len(self.examples) > self.saved:
+            examples.save(self.examples, self.folder)
+            self.saved = len(self.examples)
         self.done.unit = self.unit
         self.done.pieces = {"index": self.index.count, "quarantine": self.quarantine.count}
         self.done.save(self.folder)

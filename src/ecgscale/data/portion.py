@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +23,10 @@ from ecgscale.data.signal import (
     to_millivolts,
     unit_in_form,
 )
-from ecgscale.data.source import Source, corpus_name
+from ecgscale.data.source import PORTION, Source, corpus_name, portioned
 from ecgscale.data.storage import SCALE
 
-CHUNK = 128  # records held at once
+CHUNK = PORTION  # records held at once, whatever a portion holds
 
 
 def prepare(dataset: Source, root: Path | None, form: Form, unit: str, portion: Any) -> Prepared:
@@ -40,7 +38,7 @@ def prepare(dataset: Source, root: Path | None, form: Form, unit: str, portion: 
         unit: That of the corpus; a record that has another in `form` is rejected.
         portion: As `dataset.portions` yields it.
     """
-    parts = [_prepare(chunk, dataset, form, unit) for chunk in _chunks(dataset.read(root, portion), CHUNK)]
+    parts = [_prepare(chunk, dataset, form, unit) for chunk in portioned(dataset.read(root, portion), CHUNK)]
     return parts[0] if len(parts) == 1 else Prepared.joined(parts, form)
 
 
@@ -73,12 +71,6 @@ class Prepared:
             twice = "another record of this source has the same name"
             self.rejected += [Rejected(n, twice) for n, ok in zip(names, new, strict=True) if not ok]
             self.table, self.counts = self.table.filter(pa.array(new)), self.counts[new]
-
-
-def _chunks(items: Iterable[Record | Rejected], size: int) -> Iterator[list[Record | Rejected]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
 
 
 def _prepare(chunk: list[Record | Rejected], dataset: Source, form: Form, unit: str) -> Prepared:

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ecgscale.data import artefacts, electrodes
+from ecgscale.data.source import Fault
 
 Float = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
 Place = npt.NDArray[np.intp]
 Reasons = list[str | None]
-Fault = Literal["gaps", "clipped", "spikes", "swapped"]
 
 REVISION = 2  # of the rules; enters the digest of every corpus
 

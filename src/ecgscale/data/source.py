@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from ecgscale.data.record import Record, Rejected
+
+PORTION = 128  # records a worker holds at once
+
+T = TypeVar("T")
 
 Fault = Literal["gaps", "clipped", "spikes", "swapped"]  # what a source may be told to keep, see data/quality.py
 
@@ -45,3 +50,10 @@ class Source(Protocol):
 def corpus_name(dataset: Source) -> str:
     """Return what the corpus of a source is called: its own field `dataset` if it has one, else the part's name."""
     return str(getattr(dataset, "dataset", None) or dataset.part_name())
+
+
+def portioned(items: Iterable[T], size: int = PORTION) -> Iterator[list[T]]:
+    """Yield the items in lists of `size`, the last one shorter."""
+    iterator = iter(items)
+    while portion := list(islice(iterator, size)):
+        yield portion

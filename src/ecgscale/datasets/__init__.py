@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 from ecgscale.data.record import Record, Rejected
 from ecgscale.data.remote import Remote
+from ecgscale.data.source import PORTION as PORTION
 from ecgscale.data.source import Fault
+from ecgscale.data.source import portioned as portioned
 from ecgscale.spec import Explained, Plugin
-
-PORTION = 128  # records a worker holds at once
-
-T = TypeVar("T")
 
 
 class DatasetError(Explained, ValueError):
@@ -87,10 +84,3 @@ class DatasetSpec(Plugin):
                 status = path.stat()
                 hasher.update(f"{path.relative_to(root)}|{status.st_size}|{status.st_mtime_ns}\n".encode())
         return hasher.hexdigest()[:16]
-
-
-def portioned(items: Iterable[T], size: int = PORTION) -> Iterator[list[T]]:
-    """Yield the items in lists of `size`, the last one shorter."""
-    iterator = iter(items)
-    while portion := list(islice(iterator, size)):
-        yield portion

@@ -30,6 +30,7 @@ import pandas as pd
 
 from ecgscale.data import cells, hdf5, synthetic, tables, wfdb16
 from ecgscale.data.record import Record, Rejected, patient_id
+from ecgscale.data.signal import derive_limb_leads
 from ecgscale.datasets import PORTION, DatasetError, DatasetSpec, portioned
 from ecgscale.units import LEADS, lead_name, unit_name
 
@@ -39,7 +40,6 @@ _SHAPE = (None, 4096, 12)
 _RECORD = re.compile(r"TNMG(\d+)_N(\d+)$")
 _NAMELESS = "its name says no exam; expected TNMG<exam>_N<number>"
 _RECORDED = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
-_DERIVED = {"III": (-1, 1), "aVR": (-0.5, -0.5), "aVL": (1, -0.5), "aVF": (-0.5, 1)}  # of I and II
 
 
 class _Exam(NamedTuple):
@@ -219,9 +219,8 @@ def _wfdb_record(root: Path, exam: _Exam) -> Record | Rejected:
         return Rejected(exam.name, f"the leads have different units: {', '.join(sorted(units))}")
     signal, leads = read.physical, names
     if set(names) == set(_RECORDED):
-        one, two = signal[names.index("I")], signal[names.index("II")]
-        derived = np.stack([a * one + b * two for a, b in _DERIVED.values()]).astype(np.float32)
-        signal, leads = np.concatenate([signal, derived]), (*names, *_DERIVED)
+        twelve, leads, _, _ = derive_limb_leads(signal[None], names, np.ones((1, len(names)), bool))
+        signal = twelve[0]
     return _record(exam, signal, read.rate_hz, leads, units.pop())
 
 
