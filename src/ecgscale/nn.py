@@ -97,10 +97,11 @@ class Block(nn.Module):
         self.attention = Attention(width, heads, head_width, dropout)
         self.feed_forward = FeedForward(width, inner, dropout)
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return the stream [batch, token, width]."""
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the stream and what the feed-forward added to it, both [batch, token, width]."""
         x = x + self.attention(x, bias)
-        return x + self.feed_forward(x)
+        added = self.feed_forward(x)
+        return x + added, added
 
 
 class TokenConv(nn.Module):
@@ -128,11 +129,13 @@ class Encoded(NamedTuple):
         cls: The class token [batch, width].
         tokens: The tokens after the last block [batch, token, width].
         embedded: The tokens before the first block [batch, token, width].
+        layers: Where asked for: what each block's feed-forward added [batch, token, width].
     """
 
     cls: Tensor
     tokens: Tensor
     embedded: Tensor
+    layers: tuple[Tensor, ...]
 
 
 class SequenceEncoder(nn.Module):
@@ -175,7 +178,13 @@ class SequenceEncoder(nn.Module):
         nn.init.normal_(self.second.weight, std=0.02)
 
     def forward(
-        self, values: Tensor, lead: Tensor, second: Tensor, valid: Tensor, masked: Tensor | None = None
+        self,
+        values: Tensor,
+        lead: Tensor,
+        second: Tensor,
+        valid: Tensor,
+        masked: Tensor | None = None,
+        layers: bool = False,
     ) -> Encoded:
         """Encode a batch of sequences.
 
@@ -184,13 +193,14 @@ class SequenceEncoder(nn.Module):
             lead, second: [batch, token] int64, 0..15.
             valid: [batch, token] bool.
             masked: [batch, token] bool; the input of these tokens is hidden.
+            layers: Whether `Encoded.layers` is wanted.
         """
         inputs = (values, lead, second, valid) if masked is None else (values, lead, second, valid, masked)
         if self.published or values.device.type != "cpu" or len(values) <= GROUP:
-            return self._encode(*inputs)
-        return self._in_groups(*inputs)
+            return self._encode(layers, *inputs)
+        return self._in_groups(layers, *inputs)
 
-    def _in_groups(self, *inputs: Tensor) -> Encoded:
+    def _in_groups(self, layers: bool, *inputs: Tensor) -> Encoded:
         """Encode records of similar length together, each group trimmed to its longest.
 
         Rows are independent, so only the time changes.
@@ -201,15 +211,23 @@ class SequenceEncoder(nn.Module):
         done = []
         for group in order.split(GROUP):
             longest = max(int(length[group[0]]), 1)
-            done.append(self._encode(*(each[group, :longest] for each in inputs)))
+            done.append(self._encode(layers, *(each[group, :longest] for each in inputs)))
         back = order.argsort()
         cls = torch.cat([group.cls for group in done])
-        tokens, embedded = (torch.cat([F.pad(t, (0, 0, 0, valid.shape[1] - t.shape[1])) for t in each])
-                            for each in zip(*(group[1:] for group in done), strict=True))  # fmt: skip
-        return Encoded(cls[back], tokens[back], embedded[back])
+        tokens, embedded, *added = (
+            torch.cat([F.pad(t, (0, 0, 0, valid.shape[1] - t.shape[1])) for t in each])[back]
+            for each in zip(*((group.tokens, group.embedded, *group.layers) for group in done), strict=True)
+        )
+        return Encoded(cls[back], tokens, embedded, tuple(added))
 
     def _encode(
-        self, values: Tensor, lead: Tensor, second: Tensor, valid: Tensor, masked: Tensor | None = None
+        self,
+        layers: bool,
+        values: Tensor,
+        lead: Tensor,
+        second: Tensor,
+        valid: Tensor,
+        masked: Tensor | None = None,
     ) -> Encoded:
         seen = valid if masked is None else valid & ~masked
         x = self.embed(values if self.published else values * seen[..., None])
@@ -221,10 +239,12 @@ class SequenceEncoder(nn.Module):
             x = x + self.positions[: x.shape[1]]
         bias = None if self.published else self._bias(valid, x.dtype)
         x = embedded = self.dropout(x)
+        added = []
         for block in self.blocks:
-            x = block(x, bias)
+            x, update = block(x, bias)
+            added.append(update[:, 1:])
         x = self.norm(x)
-        return Encoded(x[:, 0], x[:, 1:], embedded[:, 1:])
+        return Encoded(x[:, 0], x[:, 1:], embedded[:, 1:], tuple(added) if layers else ())
 
     def _bias(self, valid: Tensor, dtype: torch.dtype) -> Tensor:
         """Return what hides invalid tokens [batch * heads, 1, 1 + token]: the class token is always seen."""

@@ -24,6 +24,22 @@ HALF = BEAT // 2
 FASTEST_PER_MIN = 220.0  # room for this heart rate; beyond it whole beats are dropped, evenly and in all leads
 
 
+def token_count(samples: int, stride: int) -> int:
+    """Return how many tokens a window of `samples` has, `stride` samples each, the last one filled up."""
+    return -(-samples // stride)
+
+
+def every_token(batch: Batch, stride: int) -> Tensor:
+    """Return that all tokens of `stride` samples are real [batch, token] bool."""
+    return batch.signal.new_ones((len(batch), token_count(batch.signal.shape[-1], stride)), dtype=torch.bool)
+
+
+def time_patches(signal: Tensor, stride: int) -> Tensor:
+    """Return the `stride` samples of every lead at each token [batch, token, lead * stride], zeros past the end."""
+    padded = F.pad(signal, (0, -signal.shape[-1] % stride))
+    return padded.unflatten(-1, (-1, stride)).transpose(1, 2).flatten(2)
+
+
 @dataclass(frozen=True, slots=True)
 class BeatTokens:
     """The beats of a batch as sequences, lead by lead: token t of a record with n beats is beat t % n of lead t // n.

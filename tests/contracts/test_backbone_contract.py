@@ -11,11 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from ecgscale.backbones import Backbone, BackboneSpec
 from ecgscale.spec import names, part, part_class
-from ecgscale.training import size
+from ecgscale.training import flops, size
 
 LEADS, SAMPLES = 12, 1000
 LADDER = (20e3, 33e3, 83e3, 350e3, 1e6, 5e6, 30e6, 200e6)
@@ -26,7 +25,7 @@ cudnn_batch_norm detach div div_ embedding embedding_dense_backward empty empty_
 full_like gather ge gelu gelu_backward gt index index_put index_select lift_fresh lt masked_fill max
 max_pool2d_with_indices max_pool2d_with_indices_backward maximum mean minimum mul mul_ native_batch_norm
 native_batch_norm_backward native_layer_norm native_layer_norm_backward ne neg new_empty new_empty_strided new_full
-new_zeros ones ones_like permute pow randint random_ relu remainder repeat reshape roll rsqrt rsub scalar_tensor
+new_ones new_zeros ones ones_like permute pow randint random_ relu remainder repeat reshape roll rsqrt rsub scalar_tensor
 scatter_add select select_backward slice slice_backward sort split sqrt squeeze stack sub sum t threshold_backward
 transpose unbind unfold unfold_backward unsqueeze view where zero_ zeros zeros_like
 """  # proportional to their input
@@ -94,7 +93,7 @@ def test_gradient_reaches_every_parameter(model: Backbone, spec: BackboneSpec, b
     total = (tokens.values * torch.randn_like(tokens.values)).sum() + (
         0 if tokens.cls is None else tokens.cls.square().sum()
     )
-    if spec.drops_tokens or "beats" in spec.needs:
+    if spec.hides_tokens:
         hidden = torch.arange(tokens.valid.shape[1]) % 2 == 0
         total = total + model.tokens(batch, hidden & tokens.valid).values.square().sum()
     total.backward()
@@ -102,15 +101,51 @@ def test_gradient_reaches_every_parameter(model: Backbone, spec: BackboneSpec, b
 
 
 def test_masked_tokens_do_not_touch_the_input_they_hide(model: Backbone, spec: BackboneSpec, batch: Any) -> None:
-    if not (spec.drops_tokens or "beats" in spec.needs):
+    if not spec.hides_tokens:
         pytest.skip("this backbone hides no tokens")
-    beats = model.eval().cut(batch)
-    values = beats.values.requires_grad_()
-    masked = (torch.arange(values.shape[1]) % 3 == 0) & beats.valid
-    model.read(replace(beats, values=values), masked).values.square().sum().backward()
-    assert values.grad is not None
-    assert values.grad[masked].abs().max() == 0 and values.grad[~beats.valid].abs().max() == 0
-    assert (values.grad[beats.valid & ~masked].abs().amax(-1) > 0).all()
+    signal = torch.randn_like(batch.signal).requires_grad_()
+    shown = replace(batch, signal=signal)
+    valid = model.eval().valid(shown)
+    masked = (torch.arange(valid.shape[1]) % 5 < 2) & valid
+    tokens = model.tokens(shown, masked)
+    loss = (tokens.values * torch.randn_like(tokens.values)).sum()
+    (gradient,) = torch.autograd.grad(loss, signal)
+    touched = model.patches(replace(batch, signal=gradient)).abs().amax(-1)
+    assert touched[masked].max() == 0
+    assert (touched[valid & ~masked] > 0).all()
+
+
+def test_a_token_stands_for_its_patch(model: Backbone, batch: Any) -> None:
+    signal = torch.randn_like(batch.signal).requires_grad_()
+    shown = replace(batch, signal=signal)
+    valid, patches = model.valid(shown), model.eval().patches(shown)
+    assert patches.shape[:2] == valid.shape == model.tokens(shown).valid.shape
+    assert torch.equal(valid, model.tokens(shown).valid)
+    assert set(patches[patches != 0].tolist()) <= set(signal.flatten().tolist())
+    (gradient,) = torch.autograd.grad(model.patches(shown).sum(), signal)
+    assert gradient.max() <= 2 and (gradient[valid.any(1)] > 0).float().mean() > 0.5
+
+
+def test_a_causal_network_sees_no_later_sample(spec: BackboneSpec, batch: Any) -> None:
+    if "causal" not in type(spec).model_fields:
+        pytest.skip("this backbone is never causal")
+    for causal in (True, False):
+        torch.manual_seed(0)
+        model = spec.model_copy(update={"causal": causal}).build(LEADS, SAMPLES).eval()
+        signal = torch.randn_like(batch.signal).requires_grad_()
+        values = model.tokens(replace(batch, signal=signal)).values
+        middle = values.shape[1] // 2
+        (gradient,) = torch.autograd.grad((values[:, middle] * torch.randn_like(values[:, middle])).sum(), signal)
+        touched = model.patches(replace(batch, signal=gradient)).abs().amax((0, 2)) > 0
+        assert touched[middle] and touched[middle + 1 :].any() != causal
+
+
+def test_its_twin_is_another_network_of_the_same_kind(model: Backbone) -> None:
+    torch.manual_seed(1)
+    twin = model.twin()
+    mine, theirs = dict(model.named_parameters()), dict(twin.named_parameters())
+    assert {n: p.shape for n, p in mine.items()} == {n: p.shape for n, p in theirs.items()}
+    assert any(not torch.equal(p, theirs[n]) for n, p in mine.items())
 
 
 def test_sizes_grow_strictly_with_the_dial(spec: BackboneSpec) -> None:
@@ -157,7 +192,7 @@ def test_every_operation_is_counted_or_cheap(model: Backbone, batch: Any) -> Non
 
     class Record(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func._overloadpacket not in flop_registry:
+            if func._overloadpacket not in flops.FORMULAS:
                 seen.add(func._overloadpacket.__name__)
             return func(*args, **(kwargs or {}))
 

@@ -33,8 +33,8 @@ def _pairs() -> list[tuple[str, str]]:
             offers = (
                 cls.needs
                 | {"labels", "codes"}
-                | ({"causal"} if cls.causal else set())
-                | ({"drops_tokens"} if cls.drops_tokens else set())
+                | ({"causal"} if "causal" in cls.model_fields else set())
+                | ({"hides_tokens"} if cls.hides_tokens else set())
             )
             if part_class("objectives", objective).needs <= offers:  # type: ignore[attr-defined]
                 found.append((objective, backbone))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -25,12 +27,14 @@ class Tokens:
         valid: Which tokens are real [batch, token] bool.
         cls: The summary token [batch, width], or None.
         embedded: The tokens as they entered the first block [batch, token, width], or None.
+        layers: Where asked for: what each block added to the stream [batch, token, width], first block first.
     """
 
     values: Tensor
     valid: Tensor
     cls: Tensor | None = None
     embedded: Tensor | None = None
+    layers: tuple[Tensor, ...] = ()
 
     def mean(self, values: Tensor) -> Tensor:
         """Return the mean of `values` [batch, token, width] over the valid tokens; zeros where there is none."""
@@ -39,13 +43,15 @@ class Tokens:
 
 
 class BackboneSpec(Plugin):
-    """An architecture with one dial for its size."""
+    """An architecture with one dial for its size.
+
+    One that can be causal has a field `causal: bool`: a token then depends on no sample after its own.
+    """
 
     kind: ClassVar[str] = "backbones"
     title: ClassVar[str]  # as a figure's legend names it
     needs: ClassVar[frozenset[str]] = frozenset()  # "beats": reads Batch.beats; rate fixed to 100 Hz, …
-    causal: ClassVar[bool] = False
-    drops_tokens: ClassVar[bool] = False  # accepts `masked`
+    hides_tokens: ClassVar[bool] = False  # `tokens` accepts `masked`
 
     dial: PositiveFloat  # the one size parameter; `training.size.solve` finds it for a target N
     # over valid tokens, so that N and features do not depend on the window; "ends" is the mean before the first block
@@ -56,9 +62,20 @@ class BackboneSpec(Plugin):
         """Return this architecture at another size."""
         return self.model_copy(update={"dial": float(dial)})
 
-    @abstractmethod
     def build(self, leads: int, samples: int) -> Backbone:
         """Return a freshly initialised module for windows [lead, time] of this shape (global torch RNG)."""
+        backbone = self.module(leads, samples)
+        backbone.twin = partial(self.module, leads, samples)
+        return backbone
+
+    @abstractmethod
+    def module(self, leads: int, samples: int) -> Backbone:
+        """Return the module `build` gives, without its `twin`."""
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether this very network sees no sample after a token's own."""
+        return bool(getattr(self, "causal", False))
 
 
 class Backbone(nn.Module, ABC):
@@ -67,10 +84,26 @@ class Backbone(nn.Module, ABC):
     width: int  # of `encode`'s output
     token_width: int  # of `tokens`
     pool: Pool
+    twin: Callable[[], Backbone]  # builds the same architecture with other initial values
 
     @abstractmethod
-    def tokens(self, batch: Batch, masked: Tensor | None = None) -> Tokens:
-        """Return the token sequence; `masked` [batch, token] bool hides the input of those tokens where supported."""
+    def valid(self, batch: Batch) -> Tensor:
+        """Return which tokens `tokens` gives are real [batch, token] bool, without computing them."""
+
+    @abstractmethod
+    def patches(self, batch: Batch) -> Tensor:
+        """Return the samples each token stands for [batch, token, sample], zero where there is none: a choice of
+        elements of `batch.signal`."""
+
+    @abstractmethod
+    def tokens(self, batch: Batch, masked: Tensor | None = None, layers: bool = False) -> Tokens:
+        """Return the token sequence.
+
+        Args:
+            batch: Records.
+            masked: Tokens whose input is hidden [batch, token] bool, where the backbone `hides_tokens`.
+            layers: Whether `Tokens.layers` is wanted.
+        """
 
     def encode(self, batch: Batch) -> Tensor:
         """Return one vector per record [batch, width], pooled as `pool` says; zeros without a valid token."""

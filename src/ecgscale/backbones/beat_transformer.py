@@ -31,6 +31,7 @@ class BeatTransformer(BackboneSpec):
 
     title: ClassVar[str] = "Beat Transformer"
     needs: ClassVar[frozenset[str]] = frozenset({"beats"})
+    hides_tokens: ClassVar[bool] = True
 
     dial: float = Field(32.0, gt=0)
     pool: Literal["mean", "cls", "ends"] = "mean"
@@ -38,7 +39,7 @@ class BeatTransformer(BackboneSpec):
     positions: bool = False  # learned place in the sequence, beside lead and second
     published_truncation: bool = False  # 256 tokens without padding mask, circular convolution, 257 positions
 
-    def build(self, leads: int, samples: int) -> BeatEncoder:
+    def module(self, leads: int, samples: int) -> BeatEncoder:
         """Return the encoder; windows must be at 100 Hz."""
         width, depth = shape(self.dial)
         places = PUBLISHED_TOKENS if self.published_truncation else leads * most_beats(samples)
@@ -74,14 +75,22 @@ class BeatEncoder(Backbone):
         """Return the beats that `read` takes."""
         return cut_beats(batch, self.length)
 
-    def read(self, beats: BeatTokens, masked: Tensor | None = None) -> Tokens:
+    def read(self, beats: BeatTokens, masked: Tensor | None = None, layers: bool = False) -> Tokens:
         """Return a context vector per beat; `masked` [batch, token] bool hides those beats' samples."""
-        cls, values, embedded = self.encoder(beats.values, beats.lead, beats.second, beats.valid, masked)
-        return Tokens(values, beats.valid, cls * beats.valid.any(1, keepdim=True), embedded)
+        cls, values, embedded, added = self.encoder(beats.values, beats.lead, beats.second, beats.valid, masked, layers)
+        return Tokens(values, beats.valid, cls * beats.valid.any(1, keepdim=True), embedded, added)
 
-    def tokens(self, batch: Batch, masked: Tensor | None = None) -> Tokens:
+    def valid(self, batch: Batch) -> Tensor:
+        """Return which tokens are beats of leads that are there."""
+        return self.cut(batch).valid
+
+    def patches(self, batch: Batch) -> Tensor:
+        """Return the 96 samples around a beat's peak in its lead."""
+        return self.cut(batch).values
+
+    def tokens(self, batch: Batch, masked: Tensor | None = None, layers: bool = False) -> Tokens:
         """Return one token per beat and lead, lead by lead."""
-        return self.read(self.cut(batch), masked)
+        return self.read(self.cut(batch), masked, layers)
 
 
 def shape(dial: float) -> tuple[int, int]:

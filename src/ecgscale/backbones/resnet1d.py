@@ -21,6 +21,7 @@ from ecgscale.backbones import Backbone, BackboneSpec, Tokens
 from ecgscale.batch import Batch
 from ecgscale.convolution import TimeConv
 from ecgscale.nn import Dropout
+from ecgscale.views import every_token, time_patches
 
 WIDTHS = (64, 128, 196, 256, 320)  # at dial 1
 STRIDES = (1, 4, 4, 4, 4)
@@ -36,7 +37,7 @@ class ResNet1d(BackboneSpec):
     pool: Literal["mean", "flatten"] = "mean"
     dropout: float = Field(0.2, ge=0, lt=1)  # the paper keeps 0.8; the released PyTorch code drops 0.8
 
-    def build(self, leads: int, samples: int) -> ResNet:
+    def module(self, leads: int, samples: int) -> ResNet:
         """Return the network; a dial of 1 has 6.9 million parameters."""
         widths = [max(1, round(self.dial * width)) for width in WIDTHS]
         return ResNet(leads, widths, self.dropout, self.pool, -(-samples // SHRINK))
@@ -63,20 +64,28 @@ class ResNet(Backbone):
         self.width = self.token_width * (positions if pool == "flatten" else 1)
         self.to(memory_format=torch.channels_last)
 
-    def tokens(self, batch: Batch, masked: Tensor | None = None) -> Tokens:
+    def valid(self, batch: Batch) -> Tensor:
+        """Return that every token is real."""
+        return every_token(batch, SHRINK)
+
+    def patches(self, batch: Batch) -> Tensor:
+        """Return the 256 samples of all leads that lie at a token."""
+        return time_patches(batch.signal, SHRINK)
+
+    def tokens(self, batch: Batch, masked: Tensor | None = None, layers: bool = False) -> Tokens:
         """Return one token per 256 samples.
 
         Raises:
-            ValueError: `masked` is given; a convolution cannot hide a token.
+            ValueError: `masked` or `layers` is asked for; these convolutions can hide no token.
         """
-        if masked is not None:
-            raise ValueError("resnet1d cannot hide tokens: masked must be None")
+        if masked is not None or layers:
+            raise ValueError("resnet1d cannot hide tokens: masked must be None, layers False")
         x = F.pad(batch.signal, (0, -batch.signal.shape[-1] % SHRINK))
         x = y = self.norm(self.stem(x.unsqueeze(2)))  # batch channel 1 time
         for block in self.blocks:
             x, y = block(x, y)
         values = x.flatten(2).transpose(1, 2)  # batch token width
-        return Tokens(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
+        return Tokens(values, self.valid(batch))
 
 
 class _Block(nn.Module):

@@ -36,7 +36,7 @@ class ObjectiveSpec(Plugin):
     kind: ClassVar[str] = "objectives"
     title: ClassVar[str]
     paradigm: ClassVar[Literal["SL", "SSL"]]
-    needs: ClassVar[frozenset[str]] = frozenset()  # of "labels", "beats", "codes", "causal", "drops_tokens"
+    needs: ClassVar[frozenset[str]] = frozenset()  # of "labels", "beats", "codes", "causal", "hides_tokens"
     comparable: ClassVar[bool] = True  # may its loss be fitted across the runs of a grid?
     best: ClassVar[bool] = True  # does the checkpoint of lowest validation loss enter the laws? else the last
 
@@ -55,7 +55,11 @@ class Objective(nn.Module, ABC):
         """Return the loss of one batch; every random choice comes from `generator` (a CPU generator)."""
 
     def after_step(self) -> None:
-        """Called after every optimiser step: a teacher moves here."""
+        """Called after every optimiser step: teachers, code-books and temperatures move here and nowhere else."""
+
+    def health(self) -> dict[str, Tensor]:
+        """Return scalars that are worth logging but not worth computing at every step."""
+        return {}
 
     def loss_weight(self, batch: Batch) -> Tensor:
         """Return how many units (records, tokens) a validation batch's mean loss stands for, for averaging."""

@@ -231,10 +231,10 @@ class _Expansion:
             return f"no beat was found in {self.source.label}"
         if "codes" in needs and codebook is None:
             return "the study has no [codebook]"
-        if "causal" in needs and not family.backbone.causal:
+        if "causal" in needs and not family.backbone.is_causal:
             return f"{family.objective.part_name()} needs a causal backbone"
-        if "drops_tokens" in needs and not family.backbone.drops_tokens:
-            return f"{family.objective.part_name()} needs a backbone whose tokens can be masked"
+        if "hides_tokens" in needs and not family.backbone.hides_tokens:
+            return f"{family.objective.part_name()} needs a backbone whose tokens can be hidden"
         return None
 
     def _seeds(self, size: int) -> tuple[int, ...]:
