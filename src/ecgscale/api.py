@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import time
@@ -25,12 +26,14 @@ from ecgscale.reporting import ReportInput
 from ecgscale.spec import Explained, part
 from ecgscale.study import execute as execution
 from ecgscale.study.bind import Binder
-from ecgscale.study.expand import HANDCRAFTED, Plan, expand
+from ecgscale.study.effects import effects_of
+from ecgscale.study.expand import HANDCRAFTED, Plan, Search, expand
 from ecgscale.study.fits import fit_all
 from ecgscale.study.price import price
+from ecgscale.study.stored import load_evaluation
 from ecgscale.study.study import Study, StudyError
 from ecgscale.study.table import build_table
-from ecgscale.study.work import load_evaluation, write_table
+from ecgscale.study.work import write_table
 
 console = Console(stderr=True, highlight=False)
 
@@ -71,19 +74,22 @@ def run(
     with _workers(workers, study.training.threads) as executor:
         execution.prepare(study, binder, executor, console)
         plan = expand(study, binder)
-        outcome, failures = execution.execute(plan, lab, workers, device, executor, console)
-        _write_study(plan, lab, failures)
+        trained = measured = 0
+        while True:  # once; with learning rates to search: trials, then perhaps an extension, then the grid
+            outcome, failures = execution.execute(plan, lab, workers, device, executor, console)
+            trained, measured = trained + outcome.trained, measured + outcome.measured
+            _write_study(plan, lab, failures)
+            if not plan.waiting:
+                break
+            plan = expand(study, binder)
         frame = build_table(plan, lab, failures)
         write_table(lab.study(study.name) / "table.parquet", frame)
         fits = fit_all(frame, plan.floors, lab, study.name, study.fit_resamples, executor)
     seconds = time.monotonic() - started
-    if outcome.trained or not (lab.study(study.name) / "session.json").exists():
+    if trained or not (lab.study(study.name) / "session.json").exists():
         write_json(lab.study(study.name) / "session.json", {"seconds": seconds, "workers": workers, "device": device})
     page = _report(plan, lab, frame, fits, command or f"ecgscale run {study.name}")
-    console.print(
-        f"trained {outcome.trained} runs, measured {outcome.measured} evaluations, "
-        f"{len(failures)} failed, {seconds:.0f} s"
-    )
+    console.print(f"trained {trained} runs, measured {measured} evaluations, {len(failures)} failed, {seconds:.0f} s")
     for uid, reason in failures.items():
         console.print(f"failed {uid}: {reason}", style="red", markup=False, soft_wrap=True)
     console.print(f"report: {page}")
@@ -142,7 +148,7 @@ def show_plan(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any])
         run, name = planned.run, planned.run.objective.part_name() if planned.run.objective else "random weights"
         cell = (
             f"{run.backbone.part_name()} {name}",
-            planned.arm,
+            f"{planned.arm}, rate trial" if planned.role == "tune" else planned.arm,
             planned.target,
             run.D,
             run.recipe.steps,
@@ -156,11 +162,16 @@ def show_plan(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any])
                      f"{lr:.2g}", f"{one.flop:.2e}", f"{one.seconds:.1f}")  # fmt: skip
     _print_whole(grid)
     todo = {id(p) for p in execution.pending(plan, where)}
-    left = sum(prices[key].seconds for key, p in plan.runs.items() if id(p) in todo)
+    left = sum(prices[key].seconds for key, p in plan.runs.items() if id(p) in todo or p.provisional)
     cores = os.cpu_count() or 1
     out.print(f"{len(plan.runs)} runs, {len(todo)} to do; {sum(p.flop for p in prices.values()):.2e} FLOP of training; "
               f"about {left / cores / 60:.1f} minutes on {cores} cores; "
               f"{sum(p.bytes for p in prices.values()) / 1e6:.0f} MB kept", soft_wrap=True)  # fmt: skip
+    if plan.waiting:
+        out.print(
+            "the rates of the grid are where their search starts; the grid runs when the trials are done",
+            soft_wrap=True,
+        )
     for entry in plan.skipped:
         out.print(f"left out: {entry['what']}: {entry['reason']}", markup=False, soft_wrap=True)
     for note in _notes(plan):
@@ -334,12 +345,18 @@ def _failures(plan: Plan, lab: Lab) -> dict[str, str]:
 
 def _notes(plan: Plan) -> list[str]:
     study = plan.study
-    rates = (
-        "learning rates: packaged with ecgscale, tuned before on other ECGs"
-        if study.rates == "packaged"
-        else "learning rates: given in the study"
-    )
-    return [*study.notes, *plan.notes, rates]
+    rates = {
+        "packaged": "learning rates: packaged with ecgscale, tuned before on other ECGs",
+        "given": "learning rates: given in the study",
+        "tuned": f"learning rates: searched by this study, {len(study.tune.factors)} trials for every family and size",
+    }
+    edges = [
+        f"the best learning rate of {s.family} at {s.size:,} parameters, {s.found.lr:.2g}, is at the edge of its "
+        "extended grid: a better one may lie beyond"
+        for s in plan.tuning
+        if s.found.at_edge
+    ]
+    return [*study.notes, *plan.notes, rates[study.rates], *edges]
 
 
 def _interval(pair: list[float] | None) -> str:
@@ -356,7 +373,9 @@ def _report(plan: Plan, lab: Lab, frame: pd.DataFrame, fits: list[dict[str, Any]
         fits=fits,
         corpora=[_manifest(label, source.open()) for label, source in plan.sources.items()],
         overlaps=plan.overlaps,
+        effects=effects_of(plan, lab),
         skipped=plan.skipped,
+        tuning=[_search(search) for search in plan.tuning],
         environment={"machine": f"{platform.machine()}, {os.cpu_count()} cores", "torch": torch.__version__,
                      "threads": plan.study.training.threads, **session},
         notes=_notes(plan),
@@ -364,6 +383,13 @@ def _report(plan: Plan, lab: Lab, frame: pd.DataFrame, fits: list[dict[str, Any]
     from ecgscale.reporting.render import render  # Jinja: only where a report is made
 
     return render(report_input, folder / "report")
+
+
+def _search(search: Search) -> dict[str, Any]:
+    found = search.found
+    told = {key: getattr(search, key) for key in ("family", "arm", "size", "D", "criterion")}
+    trials = [[lr, score if score is not None and math.isfinite(score) else None] for lr, score in found.trials.items()]
+    return told | {"trials": trials, "lr": found.lr, "distance": found.distance, "at_edge": found.at_edge}
 
 
 def _manifest(label: str, corpus: Corpus) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import BeforeValidator, NonNegativeFloat, NonNegativeInt, PlainSerializer, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PlainSerializer, PositiveInt
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -101,6 +101,9 @@ class RunResult(Spec):
     validation: dict[str, float]  # {"best", "last"} loss on the validation part
     test: dict[str, float]  # the same on the test part
     records: dict[str, int]  # behind them
+    # of self-supervised runs at their last step: `rankme` and `feature_std` of the validation records, the same before
+    # the first step (`…_start`), and what the objective itself says (`perplexity`, `teacher_distance`, …)
+    health: dict[str, float] = Field(default_factory=dict)
     seconds: NonNegativeFloat
 
 

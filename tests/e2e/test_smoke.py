@@ -39,7 +39,7 @@ def test_every_run_left_its_rows(smoke_lab: Path) -> None:
     assert grid["run"].nunique() == 16
     assert grid.groupby(["backbone", "objective"]).ngroups == 4
     assert frame.loc[frame["metric"].isin(["loss", "auroc", "auprc"]), "value"].notna().all()
-    probes = grid[(grid["protocol"] == "linear") & (grid["metric"] != "loss_minus_random")]
+    probes = grid[(grid["protocol"] == "linear") & (grid["metric"] != "loss_minus_random") & (grid["part"] == "test")]
     assert (probes.groupby("run").size() == 9).all()  # three tasks, three metrics
     assert {"random", "handcrafted"} <= set(frame["objective"])
     assert (frame.loc[frame["objective"] == "random", ["D", "C"]] == 0).all().all()

@@ -17,6 +17,7 @@ from ecgscale.runs import Recipe, RunResult, RunSpec
 from ecgscale.spec import part
 from ecgscale.study import table, work
 from ecgscale.study.expand import PlannedEval, PlannedRun
+from ecgscale.study.stored import load_evaluation, load_losses
 
 RECORDS = 80
 
@@ -61,13 +62,13 @@ def test_the_gain_over_random_weights_counts_records_not_repeats(
         )
         lab.finish(uid, result.dump())
         work._measure(lab, uid, [spec], corpus, rows, x)
-        assert work.load_losses(lab, uid, spec).shape == (RECORDS, 1)
+        assert load_losses(lab, uid, spec).shape == (RECORDS, 1)
     plan: Any = SimpleNamespace(
         runs={p.run.uid: p for p in (trained, random)}, study=SimpleNamespace(name="s", resamples=100)
     )
     (row,) = table._against_random(plan, lab)
     losses = {
-        p.run.uid: next(r["value"] for r in work.load_evaluation(lab, p.run.uid, spec) or [] if r["metric"] == "loss")
+        p.run.uid: next(r["value"] for r in load_evaluation(lab, p.run.uid, spec) or [] if r["metric"] == "loss")
         for p in (trained, random)
     }
     assert row["n"] == RECORDS

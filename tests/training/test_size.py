@@ -19,7 +19,7 @@ class Steps(BackboneSpec):
     title: ClassVar[str] = "steps"
     dial: float = 1.0
 
-    def build(self, leads: int, samples: int) -> nn.Module:  # type: ignore[override]
+    def module(self, leads: int, samples: int) -> nn.Module:  # type: ignore[override]
         return nn.Linear(1000, max(1, int(self.dial)), bias=False)
 
 

@@ -29,7 +29,7 @@ FOLDS, REPEATS = 2, 5  # cross-validation of small sets: 5 × 2 (Dietterich 1998
 class EvalSpec(Spec):
     """What is measured, on which records, how."""
 
-    revision: ClassVar[int] = 2  # of this protocol
+    revision: ClassVar[int] = 3  # of this protocol
 
     corpus: str  # digest
     task: TaskField
@@ -89,15 +89,20 @@ def evaluate(specs: Sequence[EvalSpec], corpus: Corpus, encode: Encode, seed: in
 
     Returns:
         For each spec macro AUROC, macro AUPRC and mean loss with 95 % patient-bootstrap intervals, and per-record
-        losses. Metrics of repeated cross-validation are averaged over its repeats.
+        losses; where a validation part exists, also the loss there, which the probe was chosen by. Metrics of repeated
+        cross-validation are averaged over its repeats.
     """
     targets = {spec: _targets(corpus, spec.task) for spec in specs}
     crossed = [spec for spec in targets if spec.task.parts == "crossval"]
-    probabilities = {spec: _hold_out(spec, corpus, y, encode) for spec, y in targets.items() if spec not in crossed}
+    held_out = {spec: _hold_out(spec, corpus, y, encode) for spec, y in targets.items() if spec not in crossed}
+    probabilities = {spec: tested for spec, (tested, _) in held_out.items()}
     for order in {spec.order for spec in crossed}:
         alike = {spec: targets[spec] for spec in crossed if spec.order == order}
         probabilities |= _cross_validate(alike, order, corpus, encode)
-    return {spec: _measured(spec, corpus, y, probabilities[spec], seed) for spec, y in targets.items()}
+    measured = {spec: _measured(spec, corpus, y, probabilities[spec], seed) for spec, y in targets.items()}
+    for spec, (_, chosen_on) in held_out.items():
+        measured[spec].rows.append(chosen_on)
+    return measured
 
 
 def _measured(spec: EvalSpec, corpus: Corpus, targets: np.ndarray, probabilities: np.ndarray, seed: int) -> Evaluated:
@@ -118,13 +123,16 @@ def _measured(spec: EvalSpec, corpus: Corpus, targets: np.ndarray, probabilities
     )  # fmt: skip
 
 
-def _hold_out(spec: EvalSpec, corpus: Corpus, targets: np.ndarray, encode: Encode) -> np.ndarray:
-    """Return probabilities [1, record, label] of the test part."""
+def _hold_out(spec: EvalSpec, corpus: Corpus, targets: np.ndarray, encode: Encode) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return probabilities [1, record, label] of the test part, and the row of the loss on the validation part."""
     chosen = spec.rows(corpus)
     x = {part: encode(rows) for part, rows in chosen.items()}
     y = {part: targets[rows] for part, rows in chosen.items()}
-    probe = probes.linear_probe(x["train"], y["train"], x["validation"], y["validation"], [x["test"]])
-    return probe.probabilities[0][None]
+    probe = probes.linear_probe(x["train"], y["train"], x["validation"], y["validation"], [x["test"], x["validation"]])
+    tested, validated = probe.probabilities
+    loss, counts = metrics.macro(metrics.label_losses(y["validation"], validated)), metrics.counts(y["validation"])
+    row = {"metric": "loss", "unit": "nats", "value": loss, "n": counts.n, "n_pos": counts.n_pos, "part": "validation"}
+    return tested[None], row
 
 
 def _cross_validate(

@@ -32,6 +32,9 @@ class ReportInput:
         corpora: Manifests of the corpora that were read.
         overlaps: `a`, `b`, `shared_patients`, `verdict` for every pair of corpora.
         skipped: What the plan left out and why.
+        tuning: Searches of learning rates: `family`, `arm`, `size`, `D`, `criterion`, `trials` [[rate, score]], `lr`,
+            `distance`, `at_edge`.
+        effects: What `study.effects.effects_of` returns; {} where nothing was crossed.
         environment: `machine`, `torch`, `threads`, `seconds`.
         notes: Sentences the reader must know, such as where the learning rates come from.
     """
@@ -43,6 +46,8 @@ class ReportInput:
     corpora: list[dict[str, Any]] = field(default_factory=list)
     overlaps: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[dict[str, Any]] = field(default_factory=list)
+    tuning: list[dict[str, Any]] = field(default_factory=list)
+    effects: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

@@ -24,6 +24,7 @@ from ecgscale.reporting.rows import (
 )
 from ecgscale.reporting.style import ordered
 from ecgscale.reporting.tables import best_and_ties, form_pairs, side
+from ecgscale.reporting.training import collapses
 
 _SIDES = {"better": "yes", "worse": "no", "unclear": "cannot tell"}
 
@@ -86,7 +87,7 @@ def sentences(report: ReportInput, table: pd.DataFrame) -> list[str]:
     metric = "loss" if "loss" in set(rows["metric"]) else "auroc"
     won = standings(rows, metric)
     found = [*_winners(won, metric), *_baselines(won), *_ahead(rows, metric), *_paired(paired(table))]
-    found += [*_forms(forms(report, table), metric), *_laws(report.fits)]
+    found += [*collapses(table), *_forms(forms(report, table), metric), *_laws(report.fits)]
     return [*found, _origin(report), _scope(report, table)]
 
 

@@ -22,6 +22,7 @@ from ecgscale.study import work
 from ecgscale.study.bind import Binder, Source
 from ecgscale.study.display import Display
 from ecgscale.study.expand import HANDCRAFTED, Plan, PlannedEval, PlannedRun
+from ecgscale.study.stored import load_evaluation
 from ecgscale.study.study import Study
 
 PR_SET_PDEATHSIG = 1
@@ -131,8 +132,11 @@ def _handcrafted_job(lab_root: Path, evaluations: tuple[PlannedEval, ...]) -> Ou
 
 
 def pending(plan: Plan, lab: Lab) -> list[PlannedRun]:
-    """Return the planned runs that are not trained or not fully evaluated, code-books first, then cheapest first."""
-    open_runs = [p for p in plan.runs.values() if not _done(lab, p)]
+    """Return the planned runs that are not trained or not fully evaluated, code-books first, then cheapest first.
+
+    A run whose learning rate is still searched is not among them.
+    """
+    open_runs = [p for p in plan.runs.values() if not (p.provisional or _done(lab, p))]
     return sorted(open_runs, key=lambda p: (p.role != "codebook", weight(p)))
 
 
@@ -141,7 +145,7 @@ def _done(lab: Lab, planned: PlannedRun) -> bool:
         return False
     if planned.role == "codebook":
         return work.codes_path(lab, planned.run.uid, work.opened(planned.source.path)).exists()
-    return all(work.load_evaluation(lab, planned.run.uid, e.spec) is not None for e in planned.evaluations)
+    return all(load_evaluation(lab, planned.run.uid, e.spec) is not None for e in planned.evaluations)
 
 
 def weight(planned: PlannedRun) -> float:
@@ -221,7 +225,7 @@ def _unmeasured(plan: Plan, lab: Lab) -> list[tuple[PlannedEval, ...]]:
     """Return the evaluations of the hand-crafted features that the lab does not hold, corpus by corpus."""
     by_corpus: dict[Path, list[PlannedEval]] = {}
     for e in plan.handcrafted:
-        if work.load_evaluation(lab, HANDCRAFTED, e.spec) is None:
+        if load_evaluation(lab, HANDCRAFTED, e.spec) is None:
             by_corpus.setdefault(e.source.path, []).append(e)
     return [tuple(group) for group in by_corpus.values()]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +14,14 @@ from ecgscale.data.corpus import Corpus
 from ecgscale.data.mixture import Mixture
 from ecgscale.data.split import SplitRule, corpus_parts, shared_signals
 from ecgscale.evaluation.evaluate import EvalSpec
-from ecgscale.runs import Recipe, RunSpec
+from ecgscale.lab import Lab, read_json
+from ecgscale.runs import Recipe, Role, RunSpec
 from ecgscale.spec import Plugin, SpecError
 from ecgscale.study.bind import Binder, Source
+from ecgscale.study.stored import load_evaluation
 from ecgscale.study.study import Arm, Evaluation, Family, Study, StudyError
+from ecgscale.study.tuning import Tuned, search
+from ecgscale.training import recipe
 from ecgscale.training.size import SizeError, solve
 
 HANDCRAFTED = f"handcrafted-{intervals.REVISION}"  # stands for a run's uid
@@ -43,6 +49,19 @@ class PlannedRun:
     source: Source
     codebook: str | None  # uid of the run whose codes it predicts
     evaluations: tuple[PlannedEval, ...]
+    provisional: bool = False  # its learning rate is still searched: priced, not run
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """The search of one family's learning rate at one size."""
+
+    family: str
+    arm: str
+    size: int  # parameters asked for
+    D: int
+    criterion: str
+    found: Tuned
 
 
 @dataclass
@@ -57,6 +76,12 @@ class Plan:
     overlaps: list[dict[str, Any]] = field(default_factory=list)
     floors: dict[str, dict[str, float]] = field(default_factory=dict)  # corpus label → task → nats
     notes: list[str] = field(default_factory=list)
+    tuning: list[Search] = field(default_factory=list)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether learning rates are still searched: the grid then stands in the plan with the rates it starts from."""
+        return any(s.found.waiting for s in self.tuning)
 
     def skip(self, what: str, reason: str) -> None:
         """Note once what is left out and why."""
@@ -91,6 +116,7 @@ class _Expansion:
         if unknown:
             raise StudyError(f"arm {arm.name}: no family {', '.join(sorted(unknown))}")
         self.families = [f for f in self.study.family if not arm.families or f.name in arm.families]
+        self.failed = read_json(binder.lab.study(self.study.name) / "failures.json") or {}
 
     def run(self) -> None:
         self.source = self._open(self.binder.pretrain(self.arm))
@@ -174,8 +200,8 @@ class _Expansion:
             return None
         spec, _ = solve(rule.backbone, rule.size, len(self.corpus.leads), self.corpus.samples)
         D = min(max(self.arm.records), len(self.train))
-        recipe = self._recipe(rule.lr, rule.steps, rule.batch)
-        return self._add("codebook", spec, rule.objective, D, 0, recipe, rule.size, None, evaluate=False)
+        how = self._recipe(rule.lr, rule.steps, rule.batch)
+        return self._add("codebook", spec, rule.objective, D, 0, how, rule.size, None, ())
 
     def _has_beats(self) -> bool:
         return bool((self.corpus.index["beats"].str.len() > 0).any())
@@ -203,23 +229,58 @@ class _Expansion:
         objective = family.objective
         if "codes" in objective.needs:
             objective = objective.model_copy(update={"codebook": codebook})
-        for size in self.arm.sizes:
+        used = codebook if "codes" in objective.needs else None
+        sizes = [D for D in self.arm.records if len(self.train) >= D]
+        for D in sorted(set(self.arm.records) - set(sizes)):
+            self.plan.skip(f"D = {D:,} on {self.source.label}", f"its training part has {len(self.train):,} records")
+        for size in self.arm.sizes if sizes else ():
             try:
                 spec, _ = solve(family.backbone, size, len(self.corpus.leads), self.corpus.samples)
             except SizeError as error:
                 self.plan.skip(f"{family.name} at {size:,} parameters", str(error))
                 continue
-            lr = family.lr * (size / min(self.arm.sizes)) ** family.lr_exponent
-            for D in self.arm.records:
-                if len(self.train) < D:
-                    self.plan.skip(
-                        f"D = {D:,} on {self.source.label}", f"its training part has {len(self.train):,} records"
-                    )
-                    continue
+            batch = family.batch or self.study.training.batch
+            lr, final = self._rate(family, size, spec, objective, batch, used, sizes)
+            if lr is None:
+                self.plan.skip(f"{family.name} at {size:,} parameters", "every learning rate that was tried failed")
+                continue
+            for D in sizes:
                 for seed in self._seeds(size):
-                    recipe = self._recipe(lr, self._steps(D), family.batch or self.study.training.batch)
-                    used = codebook if "codes" in objective.needs else None
-                    self._add("grid" if self.arm.fit else "baseline", spec, objective, D, seed, recipe, size, used)
+                    how = self._recipe(lr, self._steps(D), batch)
+                    role: Role = "grid" if self.arm.fit else "baseline"
+                    self._add(role, spec, objective, D, seed, how, size, used, provisional=not final)
+
+    def _rate(
+        self, family: Family, size: int, spec: Plugin, objective: Plugin, batch: int, codebook: str | None,
+        records: list[int],
+    ) -> tuple[float | None, bool]:  # fmt: skip
+        """Return the learning rate of a family at a size, None where all failed, and whether it is final."""
+        if isinstance(family.lr, str):
+            try:
+                start = recipe.rate(family.lr, family.name, size)
+            except recipe.RateError as error:
+                raise StudyError(f"{self.study.name}: {error}") from None
+        else:
+            start = family.lr * (size / min(self.arm.sizes)) ** family.lr_exponent
+        if self.study.rates != "tuned":
+            return start, True
+        D = sorted(records)[len(records) // 2]
+        probed = tuple(e for e in self.evaluations if e.split == "id")
+        if not (objective.comparable or probed):  # type: ignore[attr-defined]
+            raise StudyError(
+                f'{self.study.name}: tuning {family.name} needs an evaluation with split = "id": '
+                "its own loss cannot be compared between runs"
+            )
+
+        def score(lr: float) -> float | None:
+            how = self._recipe(lr, self._steps(D), batch)
+            uid = self._add("tune", spec, objective, D, self.arm.seeds[0], how, size, codebook, probed)
+            return trial_score(self.binder.lab, self.failed, uid, objective, probed)
+
+        found = search(start, self.study.tune.factors, score)
+        criterion = "validation loss" if objective.comparable else "probe loss, validation part"  # type: ignore[attr-defined]
+        self.plan.tuning.append(Search(family.name, self.arm.name, size, D, criterion, found))
+        return (start, False) if found.waiting else (found.lr, True)
 
     def _refusal(self, family: Family, codebook: str | None) -> str | None:
         needs = family.objective.needs | family.backbone.needs
@@ -266,16 +327,17 @@ class _Expansion:
                     spec, _ = solve(backbone, size, len(self.corpus.leads), self.corpus.samples)
                 except SizeError:
                     continue
-                recipe = Recipe(steps=0, batch=1, lr=0.0)
-                self._add("baseline", spec, None, 0, 0, recipe, size, None)
+                self._add("baseline", spec, None, 0, 0, Recipe(steps=0, batch=1, lr=0.0), size, None)
 
     def _add(
-        self, role: str, backbone: Plugin, objective: Plugin | None, D: int, seed: int, recipe: Recipe, target: int,
-        codebook: str | None, evaluate: bool = True,
+        self, role: Role, backbone: Plugin, objective: Plugin | None, D: int, seed: int, recipe: Recipe, target: int,
+        codebook: str | None, evaluations: tuple[PlannedEval, ...] | None = None, provisional: bool = False,
     ) -> str:  # fmt: skip
+        """Plan a run, with all of the arm's evaluations unless told which; returns its uid."""
         training = self.study.training
+        own: Role = role if role in ("codebook", "tune") else "grid"  # an arm beside the laws trains the same runs
         run = RunSpec(
-            role="codebook" if role == "codebook" else "baseline" if objective is None else "grid",
+            role="baseline" if objective is None else own,
             backbone=backbone,
             objective=objective,
             leads=len(self.corpus.leads),
@@ -290,10 +352,29 @@ class _Expansion:
             precision=training.precision,
             threads=training.threads,
         )
-        evaluations = self.evaluations if evaluate else ()
         key = run.uid if objective is not None else f"{run.uid}.{self.arm.name}"
-        self.plan.runs.setdefault(key, PlannedRun(run, self.arm.name, role, target, self.source, codebook, evaluations))
+        measured = self.evaluations if evaluations is None else evaluations
+        planned = PlannedRun(run, self.arm.name, role, target, self.source, codebook, measured, provisional)
+        self.plan.runs.setdefault(key, planned)
         return run.uid
+
+
+def trial_score(
+    lab: Lab, failed: Container[str], uid: str, objective: Plugin, probed: tuple[PlannedEval, ...]
+) -> float | None:
+    """Return what a trial scored, see `tuning.Score`: its validation loss, or its mean probe loss on validation."""
+    stored = lab.result(uid)
+    if stored is None:
+        return math.inf if uid in failed else None
+    if objective.comparable:  # type: ignore[attr-defined]
+        return float(stored["validation"]["best" if objective.best else "last"])  # type: ignore[attr-defined]
+    losses = [
+        row["value"]
+        for e in probed
+        for row in load_evaluation(lab, uid, e.spec) or []
+        if row["part"] == "validation" and row["metric"] == "loss"
+    ]
+    return float(np.mean(losses)) if len(losses) == len(probed) else None
 
 
 def refuse(task: Plugin, corpus: Corpus) -> str | None:

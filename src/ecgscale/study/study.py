@@ -14,8 +14,9 @@ from ecgscale.datasets import DatasetSpec
 from ecgscale.runs import BackboneField, ObjectiveField, TaskField
 from ecgscale.spec import Spec, SpecError, part
 from ecgscale.study.files import StudyError, packaged, read
+from ecgscale.training.recipe import Rule
 
-__all__ = ["Arm", "Evaluation", "Family", "Study", "StudyError", "Training", "packaged"]
+__all__ = ["Arm", "Evaluation", "Family", "Study", "StudyError", "Training", "Tune", "packaged"]
 
 
 class Family(Spec):
@@ -23,8 +24,8 @@ class Family(Spec):
 
     backbone: BackboneField
     objective: ObjectiveField
-    lr: NonNegativeFloat  # peak learning rate at the smallest size
-    lr_exponent: float = 0.0  # lr · (N / smallest N)^exponent
+    lr: NonNegativeFloat | Rule = "packaged"  # peak learning rate at the smallest size, or a rule of training.recipe
+    lr_exponent: float = 0.0  # of a number: lr · (N / smallest N)^exponent
     batch: PositiveInt | None = None  # records per step; the study's when absent
 
     @property
@@ -48,6 +49,16 @@ class Training(Spec):
     test_records: PositiveInt = 512
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: PositiveInt = 1  # CPU threads of one run; never taken from --workers
+
+
+class Tune(Spec):
+    """How learning rates are searched with rates = "tuned": per family and size, at the middle D, with the first seed.
+
+    The criterion is the validation loss where the objective's is comparable, else the in-distribution probe loss on the
+    validation part. A best rate at the edge extends the grid once; one that stays there is flagged.
+    """
+
+    factors: tuple[PositiveFloat, ...] = Field((0.125, 0.5, 2.0, 8.0), min_length=3)  # of the family's own rate
 
 
 class CodebookRule(Spec):
@@ -109,7 +120,9 @@ class Study(Spec):
     arm: tuple[Arm, ...]
     codebook: CodebookRule | None = None
     evaluate: tuple[Evaluation, ...]
-    rates: Literal["packaged", "given"] = "given"  # "packaged": tuned before, on other ECGs; printed in the report
+    # "packaged": tuned before, on other ECGs; "tuned": searched by the study itself; printed in the report
+    rates: Literal["packaged", "given", "tuned"] = "given"
+    tune: Tune = Tune()
     resamples: PositiveInt = 1000  # of patients
     fit_resamples: PositiveInt = 1000  # of runs
     seconds: PositiveInt | None = None  # wall time the study was designed for, printed by plan

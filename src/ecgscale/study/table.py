@@ -11,7 +11,8 @@ from ecgscale.lab import COLUMNS, Lab
 from ecgscale.runs import RunResult
 from ecgscale.spec import digest
 from ecgscale.study.expand import HANDCRAFTED, Plan, PlannedEval, PlannedRun
-from ecgscale.study.work import chosen_steps, load_evaluation, load_losses, opened
+from ecgscale.study.stored import load_evaluation, load_losses
+from ecgscale.study.work import chosen_steps, opened
 
 
 def build_table(plan: Plan, lab: Lab, failures: dict[str, str] | None = None) -> pd.DataFrame:
@@ -24,6 +25,8 @@ def build_table(plan: Plan, lab: Lab, failures: dict[str, str] | None = None) ->
     """
     rows: list[dict[str, Any]] = []
     for planned in plan.runs.values():
+        if planned.provisional:
+            continue
         stored = lab.result(planned.run.uid)
         base = _run_columns(plan, planned)
         if stored is None:
@@ -82,11 +85,27 @@ def _at(run: Any, result: RunResult, checkpoint: str, step: int) -> dict[str, An
 
 
 def _result_rows(planned: PlannedRun, result: RunResult) -> list[dict[str, Any]]:
-    """The own objective's held-out loss of the checkpoints that are kept."""
+    """The own objective's held-out loss of the checkpoints that are kept, and the health of the last."""
     if planned.run.objective is None:
         return []
     label = planned.source.label
-    return [
+    health = [
+        {
+            **_at(planned.run, result, "last", result.steps),
+            "eval_corpus": label,
+            "split": "id",
+            "shift": "same",
+            "part": "validation",
+            "task": "health",
+            "protocol": "health",
+            "metric": name,
+            "unit": "1",
+            "value": value,
+            "n": result.records["validation"],
+        }
+        for name, value in result.health.items()
+    ]
+    return health + [
         {
             **_at(planned.run, result, name, step),
             "eval_corpus": label, "split": "id", "shift": "same", "part": part, "task": "pretext",
@@ -124,7 +143,7 @@ def _against_random(plan: Plan, lab: Lab) -> list[dict[str, Any]]:
     random = {(p.arm, p.run.backbone.uid): p for p in plan.runs.values() if p.run.objective is None}
     for planned in plan.runs.values():
         run = planned.run
-        if run.objective is None or not planned.evaluations or not _largest(plan, planned):
+        if run.objective is None or planned.role == "tune" or not (planned.evaluations and _largest(plan, planned)):
             continue
         base = random.get((planned.arm, run.backbone.uid))
         stored = lab.result(run.uid)

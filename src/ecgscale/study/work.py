@@ -25,11 +25,12 @@ from ecgscale.data.corpus import Corpus
 from ecgscale.data.intervals import measure
 from ecgscale.evaluation import features
 from ecgscale.evaluation.evaluate import EvalSpec, evaluate
-from ecgscale.lab import Lab, read_json, write_atomic, write_json
+from ecgscale.lab import Lab, write_atomic, write_json
 from ecgscale.loader import Loader, Rows
 from ecgscale.runs import RunResult, RunSpec, check_input, load_backbone, load_objective
 from ecgscale.spec import digest
 from ecgscale.study.expand import HANDCRAFTED, PlannedEval, PlannedRun
+from ecgscale.study.stored import load_evaluation
 from ecgscale.training.pretrain import pretrain
 from ecgscale.training.size import count
 
@@ -176,18 +177,6 @@ def _measure(lab: Lab, uid: str, specs: list[EvalSpec], corpus: Corpus, rows: Ro
     for spec, evaluated in evaluate(specs, corpus, encode).items():
         _write_array(folder / f"{spec.uid}.npy", evaluated.losses)
         write_json(folder / f"{spec.uid}.json", {"spec": spec.dump(), "rows": evaluated.rows})
-
-
-def load_evaluation(lab: Lab, uid: str, spec: EvalSpec) -> list[dict[str, Any]] | None:
-    """Return the rows of an evaluation the lab holds, or None."""
-    stored = read_json(lab.run(uid) / "evaluations" / f"{spec.uid}.json")
-    return stored["rows"] if stored and digest(stored["spec"]) == spec.uid else None
-
-
-def load_losses(lab: Lab, uid: str, spec: EvalSpec) -> np.ndarray:
-    """Return the held-out loss of every tested record of an evaluation, nats [record, label]."""
-    losses: np.ndarray = np.load(lab.run(uid) / "evaluations" / f"{spec.uid}.npy", allow_pickle=False)
-    return losses
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:

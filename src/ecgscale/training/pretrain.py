@@ -24,7 +24,7 @@ from ecgscale.loader import Loader
 from ecgscale.objectives import Objective
 from ecgscale.runs import RunResult, RunSpec, build, input_of
 from ecgscale.spec import Explained
-from ecgscale.training import checkpoint, flops, optim
+from ecgscale.training import checkpoint, flops, health, optim
 from ecgscale.training.size import count
 
 SAVE_EVERY_S = 60.0
@@ -66,6 +66,7 @@ def pretrain(
     cost = flops.per_record(objective, [loaders["train"].step(run.seed, s, run.recipe.batch) for s in range(2)])
     objective.to(device)
     loop = _Loop(run, folder, objective, loaders, device)
+    start = loop.health()
     loop.resume()
     loop.train(progress)
     tested = {step: loop.test(step) for step in {loop.best_step, run.recipe.steps}}
@@ -79,6 +80,7 @@ def pretrain(
         validation={"best": loop.best_loss, "last": loop.last_loss},
         test={"best": tested[loop.best_step], "last": tested[run.recipe.steps]},
         records={"validation": len(loaders["validation"]), "test": len(loaders["test"])},
+        health={f"{name}_start": value for name, value in start.items()} | loop.last_health(),
         seconds=loop.seconds_before + time.monotonic() - started,
     )
 
@@ -176,10 +178,11 @@ class _Loop:
             "seen": self.step * self.run.recipe.batch,
             "loss": train_loss,
             "lr": optim.rate(self.run.recipe, self.step - 1),
-            **{name: float(value) for name, value in self.parts.items()},
+            **{name: float(value) for name, value in {**self.parts, **self.objective.health()}.items()},
         }
         if validate:
             self.last_loss = line["validation"] = self.evaluate("validation")
+            line |= self.health()
             self._keep()
         self.curve.log(**line)
 
@@ -211,6 +214,22 @@ class _Loop:
             total += units * float(self._loss(on_device, rng.seed_of(0, part, number)))
             weight += units
         return total / weight if weight else float("nan")
+
+    @torch.no_grad()
+    def health(self) -> dict[str, float]:
+        """Return the health of the backbone's features of the validation records; of self-supervised runs only."""
+        if self.run.objective.paradigm != "SSL":
+            return {}
+        backbone = self.objective.backbone.eval()
+        batches = self.loaders["validation"].sweep(VALIDATION_BATCH)
+        return health.measure(torch.cat([backbone.encode(batch.to(self.device)).float().cpu() for batch in batches]))
+
+    def last_health(self) -> dict[str, float]:
+        """Return what the curve's last line says beyond losses and rates; nothing of supervised runs."""
+        if self.run.objective.paradigm != "SSL":
+            return {}
+        last = checkpoint.read_curve(self.folder / "curve.jsonl")[-1]
+        return {name: value for name, value in last.items() if name not in ("step", "seen", "loss", "lr", "validation")}
 
     def _save(self) -> None:
         state: dict[str, Any] = {
