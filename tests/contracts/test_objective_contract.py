@@ -46,8 +46,12 @@ PAIRS = _pairs()
 
 @pytest.fixture(params=PAIRS, ids="-".join)
 def pair(request: pytest.FixtureRequest) -> tuple[ObjectiveSpec, Any]:
-    objective, backbone = request.param
-    return _spec("objectives", objective), size.solve(_spec("backbones", backbone), 20e3, LEADS, SAMPLES)[0]
+    objective, backbone = (
+        _spec(kind, name) for kind, name in zip(("objectives", "backbones"), request.param, strict=True)
+    )
+    if "causal" in objective.needs:
+        backbone = backbone.model_copy(update={"causal": True})
+    return objective, size.solve(backbone, 20e3, LEADS, SAMPLES)[0]
 
 
 @pytest.fixture

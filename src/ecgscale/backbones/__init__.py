@@ -83,6 +83,7 @@ class Backbone(nn.Module, ABC):
 
     width: int  # of `encode`'s output
     token_width: int  # of `tokens`
+    patch_width: int  # samples of `patches`
     pool: Pool
     twin: Callable[[], Backbone]  # builds the same architecture with other initial values
 

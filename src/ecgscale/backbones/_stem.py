@@ -48,11 +48,12 @@ class StemBackbone(Backbone):
         super().__init__()
         self.stem = Stem(leads, width, stride)
         self.mask_token = nn.Parameter(torch.empty(width).normal_())  # as released
+        self.patch_width = leads * stride
         self.pool, self.token_width, self.width = pool, width, 2 * width if pool == "ends" else width
 
     @abstractmethod
     def context(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the contextual tokens, and what each block added to the stream, of stem tokens [batch, token, width]."""
+        """Return the contextual tokens and what each block added to the stream, all [batch, token, width] as x."""
 
     def tokens(self, batch: Batch, masked: Tensor | None = None, layers: bool = False) -> Tokens:
         """Return one token per `stride` samples; a masked one enters the blocks as the learned mask token."""

@@ -68,7 +68,7 @@ class BeatEncoder(Backbone):
         length: int | None = None,
     ) -> None:
         super().__init__()
-        self.encoder, self.pool, self.length = encoder, pool, length
+        self.encoder, self.pool, self.length, self.patch_width = encoder, pool, length, BEAT
         self.token_width, self.width = width, 2 * width if pool == "ends" else width
 
     def cut(self, batch: Batch) -> BeatTokens:

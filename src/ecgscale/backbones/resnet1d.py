@@ -60,7 +60,7 @@ class ResNet(Backbone):
         before = [widths[0], *widths[:-1]]
         self.blocks = nn.ModuleList(_Block(*sizes, dropout) for sizes in zip(before, widths, STRIDES, strict=True))
         self.pool = pool
-        self.token_width = widths[-1]
+        self.token_width, self.patch_width = widths[-1], leads * SHRINK
         self.width = self.token_width * (positions if pool == "flatten" else 1)
         self.to(memory_format=torch.channels_last)
 

@@ -109,7 +109,7 @@ def curves(
         for axes, panel in zip(grid, panels, strict=False):
             here, fits, refs = (frame[frame["panel"] == panel] for frame in (points, fitted, lines))
             _curve_panel(axes, here, fits, refs, look, dashes, counts=counts)
-            _heading(axes, panel, stamp)
+            heading(axes, panel, stamp)
             axes.set_xlabel(x_label)
             if axes.get_subplotspec().is_first_col():
                 axes.set_ylabel(y_label)
@@ -118,7 +118,7 @@ def curves(
 
     drawn = {"point": points, "curve": fitted, "line": lines}
     frames = [frame.assign(drawn=name) for name, frame in drawn.items() if len(frame)]
-    return Drawn(_svg(paint, width, height, salt), _stack(frames))
+    return Drawn(to_svg(paint, width, height, salt), _stack(frames))
 
 
 def forest(frame: pd.DataFrame, *, salt: str, stamp: str, x_labels: dict[str, str], zero: bool = False) -> Drawn:
@@ -153,10 +153,10 @@ def forest(frame: pd.DataFrame, *, salt: str, stamp: str, x_labels: dict[str, st
         _legend(figure, handles)
         for axes, panel in zip(grid, panels, strict=True):
             _forest_panel(axes, frame[frame["panel"] == panel], rows, look, zero=zero)
-            _heading(axes, panel, stamp)
+            heading(axes, panel, stamp)
             axes.set_xlabel(x_labels.get(panel, ""))
 
-    return Drawn(_svg(paint, WIDTH_IN, height, salt), frame.assign(drawn="point"))
+    return Drawn(to_svg(paint, WIDTH_IN, height, salt), frame.assign(drawn="point"))
 
 
 def _reference_lines(lines: pd.DataFrame) -> dict[tuple[str, str], tuple[str, dict[str, Any]]]:
@@ -278,7 +278,7 @@ def _forest_panel(axes: Axes, frame: pd.DataFrame, rows: list[str], look: dict[s
     axes.xaxis.set_major_locator(MaxNLocator(5))
 
 
-def _heading(axes: Axes, panel: str, stamp: str) -> None:
+def heading(axes: Axes, panel: str, stamp: str) -> None:
     first, _, second = panel.partition("\n")
     points: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
     axes.annotate(first, (0, 1), (0, 16 if second or stamp else 5), **points, fontsize=9.5, fontweight="bold")
@@ -328,7 +328,7 @@ def _stack(frames: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame.from_records(records, columns=columns)
 
 
-def _svg(paint: Callable[[Figure], None], width_in: float, height_in: float, salt: str) -> str:
+def to_svg(paint: Callable[[Figure], None], width_in: float, height_in: float, salt: str) -> str:
     settings: Any = {**_RC, "svg.hashsalt": salt}
     with rc_context(settings):
         figure = Figure(figsize=(width_in, height_in))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecgscale.reporting import ReportInput, curves, figures
+from ecgscale.reporting import ReportInput, curves, effects, effects_figure, figures
 from ecgscale.reporting.findings import origin
 from ecgscale.reporting.rows import (
     PANEL,
@@ -81,6 +81,7 @@ def gallery(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
     made += _exponents(report)
     made += _paired(report, table)
     made += _forms(report, table)
+    made += _effects(report)
     return _with_floor_note(made)
 
 
@@ -388,6 +389,21 @@ def _forms(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
     )
     alt = "{} measured values."
     return _forests(report, frame, "forms", "What the form of the signal costs", caption, alt, _BETTER)
+
+
+def _effects(report: ReportInput) -> list[Figure]:
+    if not report.effects.get("rows"):
+        return []
+    title, caption = "Backbone and objective told apart", effects.caption_of(report.effects)
+    drawn = effects_figure.draw(effects.frame_of(report.effects), salt="effects", stamp=stamp(report))
+    names = ["effects"] if len(drawn) == 1 else [f"effects-{i + 1}" for i in range(len(drawn))]
+    parts = [title + (f" (part {name[8:]})" if name[8:] else "") for name in names]
+    return [
+        _finish(
+            report, "effects", name, part, caption, f"{len(one.frame)} estimates; numbers in the tables below.", one
+        )
+        for name, part, one in zip(names, parts, drawn, strict=True)
+    ]
 
 
 def _forests(

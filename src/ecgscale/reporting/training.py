@@ -12,7 +12,7 @@ from ecgscale.reporting.rows import groups, title
 from ecgscale.reporting.style import ordered
 from ecgscale.reporting.tables import Cell, Table
 
-COLLAPSED_RANK = 1.5  # features on one line have effective rank 1
+COLLAPSED_RANK = 1.2  # features on one line have effective rank 1
 COLLAPSED_SHARE = 0.25  # of the effective rank that the same network had before its first step
 COLLAPSED_CODES = 2.0  # codes effectively in use
 

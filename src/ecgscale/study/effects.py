@@ -81,7 +81,7 @@ def _setting(runs: list[PlannedRun]) -> list[PlannedRun]:
 
 def _tasks(runs: list[PlannedRun]) -> list[PlannedEval]:
     """The evaluations that are averaged: out of distribution, or all where there are none."""
-    planned = list(dict.fromkeys(e for p in runs for e in p.evaluations))
+    planned = list({e.spec.uid: e for p in runs for e in p.evaluations}.values())
     return [e for e in planned if e.split == "ood"] or planned
 
 
