@@ -258,3 +258,9 @@ def head_count(width: int) -> int:
     """Return the divisor of `width` that brings the head width nearest to width/8 kept between 32 and 64."""
     target = min(max(width / 8, 32.0), 64.0)
     return min((h for h in range(1, width + 1) if width % h == 0), key=lambda h: abs(math.log(width / h / target)))
+
+
+def unit(z: Tensor) -> Tensor:
+    """Return vectors of length one; a zero vector stays zero and gets a finite gradient."""
+    length = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
+    return z / length.masked_fill(length == 0, 1.0)

@@ -149,8 +149,15 @@ def test_seen_tells_new_names_from_old_ones_beyond_its_first_level() -> None:
     assert seen.add("150000")
 
 
-def test_memory_does_not_grow_with_the_number_of_records(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_number_of_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     form = Form(rate_hz=50.0, length_s=2.0)
+    one = next(Simulated(count=1).read(None, (0, 1)))
+
+    def read(self: Simulated, root: Path | None, portion: tuple[int, int]) -> Iterator[Record]:
+        chunk, wanted = portion
+        return (replace(one, record=f"{chunk}-{i}", patient=f"made:{chunk}-{i}") for i in range(wanted))
+
+    monkeypatch.setattr(Simulated, "read", read)  # what makes the signals is not what is measured
     ingest(Simulated(count=300), None, form, tmp_path / "warm")
     peaks = [_peak(Simulated(count=count), form, tmp_path / str(count)) for count in (1000, 4000)]
     assert peaks[1] < 1.15 * peaks[0]

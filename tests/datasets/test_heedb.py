@@ -170,7 +170,7 @@ def test_the_stamp_knows_the_tables_and_not_the_signals(sample: tuple[Heedb, Pat
     assert Heedb().stamp(root) != plain and dataset.stamp(root / "nothing") == dataset.stamp(None)
 
 
-def test_300_000_rows_stream_in_little_memory(tmp_path: Path) -> None:
+def test_120_000_rows_stream_in_little_memory(tmp_path: Path) -> None:
     def file(i: int) -> str:
         return f"/S0001/1988/{i % 12 + 1:02d}/de_{i // 6}_19880413{i:06d}_1988"
 
@@ -178,7 +178,7 @@ def test_300_000_rows_stream_in_little_memory(tmp_path: Path) -> None:
         (tmp_path / "I0001" / name).parent.mkdir(parents=True)
     with (tmp_path / "I0001" / METADATA).open("w") as out:
         out.write("BDSPPatientID,FileName,PatientRace,SexDSC,AgeAtAcquisition\n")
-        out.writelines(f"{i // 6},{file(i)},not read,Male,20000.0\n" for i in range(300_000))
+        out.writelines(f"{i // 6},{file(i)},not read,Male,20000.0\n" for i in range(120_000))
     with (tmp_path / "I0001" / ACQUISITION).open("w") as out:
         out.write("FileName,codes_software,codes_physician,jaccard_index\n")
         out.writelines(f'{file(i)},22,"22, 161, 1699",0.1\n' for i in range(99_999, -1, -1))

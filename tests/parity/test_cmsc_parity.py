@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from ecgscale.objectives.cmsc import published, symmetric, unit
+from ecgscale.nn import unit
+from ecgscale.objectives.cmsc import published, symmetric
 
 CASES = [
     "T11_distinct",

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import maximum_filter1d, uniform_filter1d
 
+from ecgscale.data import padding
+
 Float = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.int32]
@@ -30,6 +32,7 @@ FINDERS: tuple[Finder, ...] = ("energy", "xqrs")
 MIN_RATE_HZ = 50.0  # below it the QRS slope is not sampled
 _SHORTEST_S = 0.5  # below it nothing tells a beat from noise
 _CHUNK = 32  # records at a time: one chunk of 12 leads stays in the cache
+_GLANCE = 50  # samples apart: few leads are zero at all of these and not everywhere
 _WORK_RATE_HZ = 100.0  # finer signals are averaged down to between this and twice this
 _STEP_S = 0.04  # of the difference: its gain is greatest at 12.5 Hz, where the QRS is, and zero at 0, 25 and 50 Hz
 _ENERGY_S = 0.10  # a QRS complex
@@ -113,14 +116,14 @@ def _by_energy(signal: Float, rate_hz: float, present: Bool) -> list[Index]:
     rate_hz /= factor
     root, place = _root_energy(coarse, rate_hz, present)
     usual, floor = _usual_peak(root, rate_hz), _floor(root)
-    leads = np.maximum((present & coarse.any(axis=-1)).sum(axis=1), 1)
+    leads = np.maximum((present & _heard(coarse)).sum(axis=1), 1)
     peaked = _usual_peak(place, rate_hz) > (_RISE + _RISE_ONE_LEAD / leads) * _floor(place)
     row, top = np.nonzero(_tops(root, rate_hz) & peaked[:, None])
     height = np.minimum((root[row, top] - floor[row]) / (usual - floor)[row], 3)
     ends = np.searchsorted(row, np.arange(len(root) + 1))
     kept = np.zeros(len(row), bool)
     for start, end in pairwise(ends.tolist()):
-        kept[start:end] = _choose(top[start:end].tolist(), height[start:end].tolist(), rate_hz)
+        kept[start:end][_choose(top[start:end].tolist(), height[start:end].tolist(), rate_hz)] = True
     centre = _centre(row[kept], top[kept], place, rate_hz) * factor + (factor - 1) / 2
     return np.split(np.rint(centre).astype(np.int32), np.searchsorted(row[kept], np.arange(1, len(root))))
 
@@ -136,6 +139,9 @@ def _check(signal: Float, rate_hz: float, present: Bool) -> None:
         raise ValueError(
             f"rate_hz is {rate_hz:g}, expected at least {MIN_RATE_HZ:g} to find beats; resample the signal"
         )
+    with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinity are what is being looked for
+        if np.isfinite(signal.sum()):
+            return
     sums = signal.sum(axis=(1, 2), dtype=np.float64)
     if not np.isfinite(sums).all():
         row = int(np.flatnonzero(~np.isfinite(sums))[0])
@@ -148,14 +154,21 @@ def _samples(seconds: float, rate_hz: float, least: int = 1) -> int:
 
 def _held(signal: Float) -> Float:
     """Replace the zeros that pad a short record by its last sample, which makes no false beat where it ends."""
-    padded = np.flatnonzero(~signal[:, :, -1:].any(axis=(1, 2)) & signal.any(axis=(1, 2)))
+    ends = padding.ends(signal)
+    padded = np.flatnonzero((0 < ends) & (ends < signal.shape[-1]))
     if len(padded) == 0:
         return signal
     held = signal.copy()
-    for row in padded:
-        end = int(np.flatnonzero(signal[row].any(axis=0))[-1]) + 1
+    for row, end in zip(padded.tolist(), ends[padded].tolist(), strict=True):
         held[row, :, end:] = held[row, :, end - 1 : end]
     return held
+
+
+def _heard(signal: Float) -> Bool:
+    """Return [record, lead]: is any sample not zero?"""
+    heard: Bool = signal[..., ::_GLANCE].any(axis=-1)
+    heard[~heard] = signal[~heard].any(axis=-1)
+    return heard
 
 
 def _coarse(signal: Float, rate_hz: float) -> tuple[Float, int]:
@@ -222,28 +235,32 @@ def _floor(root: Float) -> Float:
     return np.partition(root, quarter, axis=-1)[:, quarter]
 
 
-def _choose(tops: list[int], height: list[float], rate_hz: float) -> list[bool]:
+def _choose(tops: list[int], height: list[float], rate_hz: float) -> list[int]:
     """Return which peaks of one record are beats; `height` is 0 at the record's floor and 1 at its usual peak."""
     chosen = _thin(tops, height, rate_hz)
     if len(chosen) > 2:
         chosen += _search_back(chosen, tops, height, rate_hz)
-    beats = set(chosen)
-    return [i in beats for i in range(len(tops))]
+    return chosen
 
 
 def _thin(tops: list[int], height: list[float], rate_hz: float) -> list[int]:
     """Return the positions in `tops` that are high enough, far enough apart and no T wave of the one before."""
     refractory, t_wave = _REFRACTORY_S * rate_hz, _T_WAVE_S * rate_hz
     chosen: list[int] = []
+    last, last_high = -t_wave, 0.0
     for i, (top, high) in enumerate(zip(tops, height, strict=True)):
         if high < _THRESHOLD:
             continue
-        gap = top - tops[chosen[-1]] if chosen else t_wave
+        gap = top - last
         if gap < refractory:
-            if high > height[chosen[-1]]:
-                chosen[-1] = i
-        elif gap >= t_wave or high >= _T_RATIO * height[chosen[-1]]:
+            if high <= last_high:
+                continue
+            chosen[-1] = i
+        elif gap >= t_wave or high >= _T_RATIO * last_high:
             chosen.append(i)
+        else:
+            continue
+        last, last_high = top, high
     return chosen
 
 
@@ -251,6 +268,8 @@ def _search_back(chosen: list[int], tops: list[int], height: list[float], rate_h
     """Return the highest peak of every pause longer than 1.6 usual RR intervals, if it reaches the lower threshold."""
     intervals = [tops[right] - tops[left] for left, right in pairwise(chosen)]
     usual = sorted(intervals)[len(intervals) // 2]
+    if max(intervals) <= _PAUSE * usual:
+        return []
     guard = max(_T_WAVE_S * rate_hz, 0.5 * usual)
     found: list[int] = []
     for (left, right), interval in zip(pairwise(chosen), intervals, strict=True):

@@ -16,6 +16,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from ecgscale.data import padding
 from ecgscale.data.resampling import resample
 from ecgscale.rng import generator
 from ecgscale.units import LEADS
@@ -143,11 +144,8 @@ def _words(slope: Float, live: Bool, leads: list[str]) -> Words:
 
 def _filled(signal: Float, rate_hz: float, pieces: int) -> Bool:
     """Return [record, piece]: does the record reach the end of the piece?"""
-    end = np.full(len(signal), signal.shape[-1])
-    for row in np.flatnonzero(~signal[:, :, -1].any(axis=1)):
-        end[row] = np.flatnonzero(signal[row].any(axis=0)).max(initial=-1) + 1
     needed = (np.arange(pieces) + _FILLED) * PIECE_S * rate_hz
-    return np.asarray(end[:, None] >= needed)
+    return np.asarray(padding.ends(signal)[:, None] >= needed)
 
 
 @cache

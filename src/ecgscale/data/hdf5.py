@@ -23,6 +23,8 @@ EMPTY = "the tracing is empty: every sample of every lead is 0"
 OPEN = 4  # files a process keeps open
 BAND = 2**28  # bytes of decoded rows a process keeps, where a chunk spans more rows than a portion
 
+_BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)  # what h5py makes of damage
+
 _files: OrderedDict[Path, tuple[_Stamp, Any]] = OrderedDict()
 _band: dict[tuple[Path, _Stamp, str, int], Any] = {}  # one entry at most
 _kept: list[Float] = []  # likewise
@@ -95,7 +97,7 @@ def whole(root: Path, name: str, dataset: str, shape: Shape) -> npt.NDArray[Any]
     data = _dataset(root, name, dataset, shape)
     try:
         return np.asarray(data[()])
-    except OSError as error:
+    except _BROKEN as error:
         raise Hdf5Error(_damaged(root / name, dataset, "", error)) from None
 
 
@@ -138,13 +140,13 @@ def unpadded(
     Raises:
         Hdf5Error: as in `layout`.
     """
-    block, damaged = read(root, name, dataset, shape, start, stop, fresh=False)
-    signals = np.ascontiguousarray(block.transpose(0, 2, 1))
-    some = (signals != 0).any(axis=1)
-    begins, ends = some.argmax(axis=1), some.shape[1] - some[:, ::-1].argmax(axis=1)
-    signals *= np.float32(scale)
-    for i, (begin, end) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True)):
-        yield damaged.get(i) or (signals[i, :, begin:end] if some[i, begin] else EMPTY)
+    block, damaged = read(root, name, dataset, shape, start, stop)
+    for i, row in enumerate(block):
+        some = (row != 0).tobytes()
+        begin, end = (place // row.shape[1] for place in (some.find(1), some.rfind(1)))  # -1 where all are 0
+        signal = row[max(0, begin) : end + 1]
+        signal *= np.float32(scale)
+        yield damaged.get(i) or (signal.T if len(signal) else EMPTY)
 
 
 def _scratch(shape: tuple[int, ...]) -> Float:
@@ -160,13 +162,13 @@ def _read_into(block: Float, data: Any, path: Path, start: int) -> dict[int, str
     try:
         _fill(block, data, path, start)
         return {}
-    except OSError:
+    except _BROKEN:
         block[:] = 0  # a chunk is damaged: find the rows it spoils
     damaged = {}
     for i in range(len(block)):
         try:
             block[i] = data[start + i]
-        except OSError as error:
+        except _BROKEN as error:
             damaged[i] = _damaged(path, data.name[1:], f"[{start + i}]", error)
     return damaged
 
@@ -187,10 +189,19 @@ def _fill(block: Float, data: Any, path: Path, start: int) -> None:
 
 
 def _dataset(root: Path, name: str, dataset: str, shape: Shape) -> Any:
-    import h5py
-
     path = below(root, name)
     file = _open(path)
+    try:
+        return _checked(root, path, file, dataset, shape)
+    except Hdf5Error:
+        raise
+    except _BROKEN as error:
+        raise Hdf5Error(_damaged(path, dataset, "", error)) from None
+
+
+def _checked(root: Path, path: Path, file: Any, dataset: str, shape: Shape) -> Any:
+    import h5py
+
     link = file.get(dataset, getlink=True)
     if link is None:
         raise Hdf5Error(f'{path} has no dataset "{dataset}"; it has {", ".join(sorted(file)[:8]) or "nothing"}')
@@ -251,13 +262,13 @@ def _chunk_rows(data: Any) -> int:
     return int(data.chunks[0]) if data.chunks else 1
 
 
-def _damaged(path: Path, dataset: str, where: str, error: OSError) -> str:
+def _damaged(path: Path, dataset: str, where: str, error: Exception) -> str:
     return f"{dataset}{where} of {path} cannot be read ({_reason(error)}): the file is damaged, copy it again"
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: Exception) -> str:
     """Return the part in parentheses of "Unable to synchronously open file (truncated file: eof = …)"."""
-    line = str(error).splitlines()[0]
+    line = str(error).splitlines()[0] if str(error) else type(error).__name__
     return line[line.index("(") + 1 : -1] if "(" in line and line.endswith(")") else line
 
 

@@ -5,15 +5,19 @@ An NPY file is memory-mapped; an NPZ member is decompressed as a stream where re
 
 from __future__ import annotations
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
+
+_DAMAGED = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @contextmanager
@@ -21,7 +25,7 @@ def reading(error_type: type[Exception]) -> Iterator[None]:
     """Turn every way in which an array file can be broken into one sentence of `error_type`."""
     try:
         yield
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGED as error:
         if isinstance(error, error_type):
             raise
         if isinstance(error, ArrayError):
@@ -45,6 +49,8 @@ class Rows:
         self._file, self._key, self._axis = file, key, axis
         self.name = file.name if key is None else f"{file.name}:{key}"
         self.shape, self._fortran, self._kind, self._start = _shape(file, key)
+        if self._kind.kind not in "biuf":
+            raise ArrayError(f"{self.name} holds values of the kind {self._kind}; expected real numbers")
         self._open: IO[bytes] | None = None  # of an NPZ member, `_next` records into it
         self._next = 0
         self._whole: Any = None
@@ -146,7 +152,7 @@ def _shape(file: Path, key: str | None) -> tuple[tuple[int, ...], bool, np.dtype
     if key is None:
         array = _load(file, mmap_mode="r")
         return array.shape, array.flags.f_contiguous, array.dtype, 0
-    with _archive(file) as archive:
+    with _broken(file), _archive(file) as archive:
         if f"{key}.npy" not in archive.namelist():
             have = ", ".join(sorted(n.removesuffix(".npy") for n in archive.namelist()))
             raise ArrayError(f"{file} has no array `{key}`; it holds {have}")
@@ -160,12 +166,22 @@ def _shape(file: Path, key: str | None) -> tuple[tuple[int, ...], bool, np.dtype
 
 
 def _load(file: Path, mmap_mode: Any = None) -> Any:
-    try:
+    with _broken(file):
         return np.load(file, mmap_mode=mmap_mode, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ArrayError(f"{file} is no whole NPY file ({error}); it may be cut short, copy it again") from None
+
+
+@contextmanager
+def _broken(file: Path) -> Iterator[None]:
+    """Turn what NumPy and zipfile raise on damaged bytes into one sentence; NumPy reads a header as Python's text."""
+    try:
+        yield
+    except ArrayError:
+        raise
+    except (*_DAMAGED, SyntaxError, TokenError, TypeError, KeyError, OverflowError, MemoryError, struct.error) as error:
+        said = " ".join(str(error).split())
+        raise ArrayError(f"{file} is no whole array file ({said}); it may be cut short, copy it again") from None
 
 
 def _member(file: Path, key: str) -> Any:
-    with np.load(file, allow_pickle=False) as archive:
+    with _broken(file), np.load(file, allow_pickle=False) as archive:
         return archive[key]

@@ -27,6 +27,7 @@ from ecgscale.data.source import PORTION, Source, corpus_name, portioned
 from ecgscale.data.storage import SCALE
 
 CHUNK = PORTION  # records held at once, whatever a portion holds
+_BLOCK, _NEAR = 32, 8  # records transformed at a time; records whose windows stay in the cache
 
 
 def prepare(dataset: Source, root: Path | None, form: Form, unit: str, portion: Any) -> Prepared:
@@ -87,7 +88,9 @@ def _prepare(chunk: list[Record | Rejected], dataset: Source, form: Form, unit: 
             groups.setdefault(key, []).append(i)
     shaped: dict[int, _Shaped] = {}
     for key, rows in groups.items():
-        shaped |= zip(rows, _transform([chunk[i] for i in rows], key, dataset, form), strict=True)  # type: ignore[misc]
+        for block in portioned(rows, _BLOCK):
+            made = _transform([chunk[i] for i in block], key, dataset, form)  # type: ignore[misc]
+            shaped |= zip(block, made, strict=True)
     bad = [Rejected(item.record, r) for i, item in enumerate(chunk) if (r := reasons[i] or shaped[i].reason)]
     good = [shaped[i] for i in sorted(shaped) if shaped[i].reason is None]
     examples = _examples(chunk, bad)
@@ -153,26 +156,34 @@ def _transform(
     derived = np.zeros_like(live)
     if form.derive_limb_leads:
         raw, leads, live, derived = derive_limb_leads(raw, leads, live)
-    counts, too_large = _counted(to_form(raw[good], leads, rate_hz, band_hz, form))
+    counts, too_large = _counted(to_form(raw if len(good) == len(raw) else raw[good], leads, rate_hz, band_hz, form))
     empty = _no_counts(form)
+    live, derived = (_in_order_of(form, leads, mask) for mask in (live, derived))
     shaped = [_Shaped(r, empty, live[i], derived[i], reasons[i]) for i, r in enumerate(records)]
     for i, found, reason in zip(good, counts, too_large, strict=True):
         shaped[i].counts, shaped[i].reason = found, reason
-    where = [leads.index(lead) if lead in leads else -1 for lead in form.leads]
-    for one in shaped:
-        one.lead_ok, one.derived = (np.append(mask, False)[where] for mask in (one.lead_ok, one.derived))
     return shaped
+
+
+def _in_order_of(form: Form, leads: tuple[str, ...], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return [record, lead of `leads`] as [record, lead of the form], False where there is no such lead."""
+    where = [leads.index(lead) if lead in leads else -1 for lead in form.leads]
+    return np.concatenate([mask, np.zeros((len(mask), 1), bool)], axis=1)[:, where]
 
 
 def _counted(scaled: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int16], list[str | None]]:
     """Return [record, window, lead, time] as int16 counts, and a sentence for each record too large for them."""
-    scaled /= np.float32(SCALE)
-    largest = np.maximum(scaled.max(axis=(1, 2, 3), initial=0), -scaled.min(axis=(1, 2, 3), initial=0))
-    np.rint(scaled, out=scaled)
     limit = np.iinfo(np.int16).max
     text = "the signal reaches {:.4g}, more than a corpus can hold (32.767)"
-    reasons = [text.format(value * SCALE) if value > limit else None for value in largest]
-    return np.clip(scaled, -limit, limit).astype(np.int16), reasons
+    counts, reasons = np.empty(scaled.shape, np.int16), []
+    for start in range(0, len(scaled), _NEAR):
+        near = scaled[start : start + _NEAR]
+        near /= np.float32(SCALE)
+        largest = np.maximum(near.max(axis=(1, 2, 3), initial=0), -near.min(axis=(1, 2, 3), initial=0))
+        reasons += [text.format(value * SCALE) if value > limit else None for value in largest]
+        np.rint(near, out=near)
+        counts[start : start + _NEAR] = np.clip(near, -limit, limit, out=near)
+    return counts, reasons
 
 
 def _columns(shaped: list[_Shaped], counts: npt.NDArray[np.int16], form: Form) -> dict[str, pa.Array]:

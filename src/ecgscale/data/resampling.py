@@ -46,20 +46,30 @@ def resample(signal: Float, from_hz: float, to_hz: float, baseline: bool = True)
     padded = np.zeros((leads, max((blocks - 1) * step + len(matrix), samples - first)), np.float32)
     windows = sliding_window_view(padded, len(matrix), axis=-1)[:, : (blocks - 1) * step + 1 : step]
     out = np.empty((len(records), leads, wanted), np.float32)
+    extend = _Line(padded, -first, samples - first)
     for record, new in zip(records, out, strict=True):  # one at a time: its answer must not depend on its neighbours
         padded[:, -first : samples - first] = record
         if baseline:
-            _extend(padded, -first, samples - first)
+            extend()
         new[:] = (windows.reshape(-1, len(matrix)) @ matrix).reshape(leads, -1)[:, :wanted]
     return out.reshape(*signal.shape[:-1], wanted)
 
 
-def _extend(padded: Float, start: int, stop: int) -> None:
-    """Continue each row outside of [start, stop) on the line through its first and last sample."""
-    first, last = padded[:, start : start + 1], padded[:, stop - 1 : stop]
-    slope = (last - first) / np.float32(max(1, stop - start - 1))
-    padded[:, :start] = first + slope * np.arange(-start, 0, dtype=np.float32)
-    padded[:, stop:] = last + slope * np.arange(1, padded.shape[1] - stop + 1, dtype=np.float32)
+class _Line:
+    """Continues each row outside of [start, stop) on the line through its first and last sample, again and again."""
+
+    def __init__(self, padded: Float, start: int, stop: int) -> None:
+        self._first, self._last = padded[:, start : start + 1], padded[:, stop - 1 : stop]
+        self._before, self._after = padded[:, :start], padded[:, stop:]
+        self._down = np.arange(-start, 0, dtype=np.float32)
+        self._up = np.arange(1, padded.shape[1] - stop + 1, dtype=np.float32)
+        self._steps = np.float32(max(1, stop - start - 1))
+
+    def __call__(self) -> None:
+        slope = (self._last - self._first) / self._steps
+        for part, place, end in ((self._before, self._down, self._first), (self._after, self._up, self._last)):
+            np.multiply(slope, place, out=part)
+            part += end
 
 
 @cache

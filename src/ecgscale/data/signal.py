@@ -219,7 +219,9 @@ def to_form(signal: Float, leads: tuple[str, ...], rate_hz: float, band_hz: Band
         [record, window, len(form.leads), form.samples] float32.
     """
     have = [lead for lead in form.leads if lead in leads]
-    shaped = np.ascontiguousarray(signal[:, [leads.index(lead) for lead in have]], dtype=np.float32)
+    places = [leads.index(lead) for lead in have]
+    chosen = signal if places == list(range(signal.shape[1])) else signal[:, places]
+    shaped = np.ascontiguousarray(chosen, dtype=np.float32)
     if form.notch_hz is not None:
         shaped = notch(shaped, rate_hz, form.notch_hz)
     if form.band_hz is not None and form.band_hz != band_hz:

@@ -1,4 +1,4 @@
-"""A few plain ECG-like records for the `sample` of data sets: regular beats on a dipole, labels that the signal really
+"""A few plain ECG-like records for the `sample` of data sets: beats of a steady rate on a dipole, labels that the signal really
 shows.
 
 This is no simulator (that is `datasets/simulated.py`); it only fills a source's file format with plausible content.
@@ -21,6 +21,7 @@ _WAVES = {
     "S": (-0.2, 0.03, 0.010),
     "T": (0.28, 0.26, 0.05),
 }
+_VARIATION = 0.05  # of an RR interval: metronomes with equal rates would look like one recording
 _PRECORDIAL = np.array([-0.55, -0.3, 0.3, 0.9, 1.1, 0.9])  # R in V1 … V6 relative to a unit dipole
 
 
@@ -51,7 +52,8 @@ def population(patients: int, records: int, rate_hz: float, seed: int) -> Popula
 def _ecg(rate_hz: float, has: dict[str, bool], draw: np.random.Generator) -> npt.NDArray[np.float32]:
     interval = (0.5 if has["fast"] else 1.2 if has["slow"] else 0.85) * draw.uniform(0.95, 1.05)
     time = np.arange(round(10 * rate_hz)) / rate_hz
-    beats = np.arange(-interval * draw.random(), 10 + interval, interval)
+    every = interval * np.clip(draw.normal(1, _VARIATION, int(12 / interval) + 3), 0.8, 1.2)
+    beats = np.cumsum(every) - every[0] - interval * draw.random()
     base = np.zeros_like(time)
     for name, (size, centre, width) in _WAVES.items():
         size *= -1 if name == "T" and has["inverted"] else 1

@@ -73,9 +73,9 @@ class Teacher(nn.Module):
         return self.start + (self.final - self.start) * share
 
     @torch.no_grad()
-    def tokens(self, batch: Batch) -> Tokens:
-        """Return the teacher's tokens of the whole batch."""
-        return self.backbone.tokens(batch)
+    def tokens(self, batch: Batch, layers: bool = False) -> Tokens:
+        """Return the teacher's tokens of the whole batch; `layers`: with what each block added."""
+        return self.backbone.tokens(batch, layers=layers)
 
     @torch.no_grad()
     def follow(self, student: Backbone) -> None:

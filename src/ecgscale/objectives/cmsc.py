@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ecgscale import views
 from ecgscale.backbones import Backbone
 from ecgscale.batch import Batch
+from ecgscale.nn import unit
 from ecgscale.objectives import Loss, Objective, ObjectiveSpec
 
 
@@ -59,12 +60,6 @@ class CMSCModel(Objective):
 
 def _projection(width: int, out: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, out))
-
-
-def unit(z: Tensor) -> Tensor:
-    """Return vectors of length one; a zero vector stays zero and gets a finite gradient."""
-    length = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
-    return z / length.masked_fill(length == 0, 1.0)
 
 
 def published(scores: Tensor, same: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from ecgscale.backbones import Backbone
 from ecgscale.batch import Batch
+from ecgscale.nn import unit
 from ecgscale.objectives import Loss, Objective, ObjectiveSpec
-from ecgscale.objectives.cmsc import unit
 
 
 class CPC(ObjectiveSpec):

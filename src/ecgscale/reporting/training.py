@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -99,17 +100,19 @@ def _families(table: pd.DataFrame) -> list[dict[str, Any]]:
     place = {family: i for i, family in enumerate(ordered(rows["family"]))}
     for (family, N), here in sorted(groups(rows, ["family", "N"]), key=lambda g: (place[g[0][0]], g[0][1])):
         runs = here.pivot_table(index="run", columns="metric", values="value")
-        reasons = {run: _collapse(values) for run, values in runs.iterrows()}
+        health = {str(run): values for run, values in zip(runs.index, runs.to_dict("records"), strict=True)}
+        reasons = {run: _collapse(values) for run, values in health.items()}
         bad = [run for run, reason in reasons.items() if reason]
-        worst = (runs.loc[bad] if bad else runs)["rankme"].idxmin()
+        worst = min(bad or health, key=lambda run: health[run]["rankme"])
+        kept = {str(name): value for name, value in health[worst].items() if not style.missing(value)}
         found.append(
             {"family": family, "N": N, "runs": len(runs), "run": worst, "collapsed": reasons[worst],
-             "collapsed_runs": len(bad), **runs.loc[worst].dropna().to_dict()}
+             "collapsed_runs": len(bad), **kept}
         )  # fmt: skip
     return found
 
 
-def _collapse(values: pd.Series) -> str:
+def _collapse(values: Mapping[Hashable, float]) -> str:
     """Return why a run counts as collapsed, or nothing."""
     rank, start, codes = (values.get(name, math.nan) for name in ("rankme", "rankme_start", "perplexity"))
     if rank < COLLAPSED_RANK:
