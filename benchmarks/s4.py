@@ -2,7 +2,7 @@
 
     python benchmarks/s4.py --threads 1 --device cpu
 
-Both are bidirectional layers of 8 states a channel in training mode, on the same batch of tokens [batch, time, channel]
+Both are bidirectional layers in training mode, on the same batch of tokens [batch, time, channel]
 and with the same parameters; their outputs are compared first. The textbook's kernel is the complex Cauchy sum over the
 nodes of a Fourier transform (Gu, Goel & Ré 2022, algorithm 1), in every step, its convolution the FFT of twice the
 length under autograd. Ours is timed with C and D trained, as released, and with everything trained. Prints records per
@@ -107,11 +107,11 @@ def stepper(layer: nn.Module, x: Tensor) -> Callable[[], None]:
     return step
 
 
-def layers(width: int, length: int, device: str) -> list[nn.Module]:
+def layers(width: int, state: int, length: int, device: str) -> list[nn.Module]:
     """Return the textbook layer, ours, and ours with everything trained: the same function."""
     torch.manual_seed(0)
-    ours = S4Layer(StateSpace(width), DROPOUT)
-    free = S4Layer(StateSpace(width, trained="all"), DROPOUT)
+    ours = S4Layer(StateSpace(width, state), DROPOUT)
+    free = S4Layer(StateSpace(width, state, trained="all"), DROPOUT)
     free.load_state_dict(ours.state_dict())
     ours, free = ours.to(device), free.to(device)
     return [Textbook(ours, length), ours, free]
@@ -124,6 +124,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--batch", type=int, default=16, help="records")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--state", type=int, default=8, help="real states per channel; S4's own default is 64")
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
     parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS)
     given = parser.parse_args()
@@ -134,7 +135,7 @@ def main() -> None:
     for length in given.lengths:
         for width in given.widths:
             x = torch.randn(given.batch, length, width, device=given.device)
-            made = [layer.to(given.device) for layer in layers(width, length, given.device)]
+            made = [layer.to(given.device) for layer in layers(width, given.state, length, given.device)]
             with torch.no_grad():
                 first, *others = (layer.eval()(x) for layer in made)
             apart = max(float((other - first).abs().max()) for other in others)

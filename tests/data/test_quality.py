@@ -134,7 +134,7 @@ def _arms(x: np.ndarray) -> None:
     ("change", "fault", "reason"),
     [
         (_gap, "gaps", "^lead V3 holds one value for 1.5 s from 3.0 s on; "),
-        (_clipped, "clipped", "^lead I is clipped: it stands exactly on its highest value, 0.5, "),
+        (_clipped, "clipped", "^lead II? is clipped: it stands exactly on its highest value, 0.5, "),
         (_spiky, "spikes", "^lead V3 has samples that stand up to "),
         (_arms, "swapped", "may be swapped; "),
     ],

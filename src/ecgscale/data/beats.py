@@ -155,7 +155,7 @@ def _samples(seconds: float, rate_hz: float, least: int = 1) -> int:
 def _held(signal: Float) -> Float:
     """Replace the zeros that pad a short record by its last sample, which makes no false beat where it ends."""
     ends = padding.ends(signal)
-    padded = np.flatnonzero((0 < ends) & (ends < signal.shape[-1]))
+    padded = np.flatnonzero((ends > 0) & (ends < signal.shape[-1]))
     if len(padded) == 0:
         return signal
     held = signal.copy()
@@ -166,7 +166,7 @@ def _held(signal: Float) -> Float:
 
 def _heard(signal: Float) -> Bool:
     """Return [record, lead]: is any sample not zero?"""
-    heard: Bool = signal[..., ::_GLANCE].any(axis=-1)
+    heard: Bool = np.asarray(signal[..., ::_GLANCE].any(axis=-1))
     heard[~heard] = signal[~heard].any(axis=-1)
     return heard
 

@@ -1,4 +1,4 @@
-"""A few plain ECG-like records for the `sample` of data sets: beats of a steady rate on a dipole, labels that the signal really
+"""A few plain ECG-like records for the `sample` of data sets: steady beats on a dipole, labels that the signal really
 shows.
 
 This is no simulator (that is `datasets/simulated.py`); it only fills a source's file format with plausible content.
