@@ -19,15 +19,15 @@ setup: $(VENV)/.dev
 quickstart: $(VENV)/.runtime  ## the main job on the embedded default: from nothing to a report
 	$(RUN)/ecgscale run quickstart --lab lab
 
-test: $(VENV)/.dev  ## the tests
-	$(RUN)/python -m pytest
+test: $(VENV)/.dev  ## the tests, a process per core
+	$(RUN)/python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/.dev  ## format, lint, types, imports, fast tests
 	$(RUN)/ruff format --check .
 	$(RUN)/ruff check .
 	$(RUN)/mypy
 	$(RUN)/lint-imports
-	$(RUN)/python -m pytest --ignore=tests/e2e
+	$(RUN)/python -m pytest -n auto --dist loadfile --ignore=tests/e2e
 
 format: $(VENV)/.dev
 	$(RUN)/ruff format .

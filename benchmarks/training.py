@@ -2,7 +2,7 @@
 
     python benchmarks/training.py --threads 1 --device cpu
 
-The textbook versions are what a researcher would write with torch.nn alone: Conv1d, BatchNorm1d, TransformerEncoder with
+The textbook versions are what a researcher would write with torch.nn alone: Conv1d, BatchNorm1d, TransformerEncoder and
 a padding mask over all places, attention written out, grouped Conv1d, the S4 kernel summed over all Fourier nodes in
 every step (benchmarks/s4.py), AdamW as it comes. Widths and depths are those of ours at the asked size; parameters of
 both are printed. Both minimise the same supervised loss on the same simulated batches of 12 leads × 10 s at 100 Hz.

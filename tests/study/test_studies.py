@@ -1,0 +1,51 @@
+"""The studies that ship: each is read, each rate it takes from a rule is known, and they cross what they say they cross."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from ecgscale.spec import names
+from ecgscale.study.files import packaged
+from ecgscale.study.study import Study
+from ecgscale.training import recipe
+
+STUDIES = [name for name in packaged()]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_part_and_every_rate_of_a_packaged_study_is_known(name: str) -> None:
+    study = Study.load(name)
+    assert study.name == name and study.title
+    for family in study.family:
+        if isinstance(family.lr, str):
+            assert 1e-5 < recipe.rate(family.lr, family.name, 20_000) < 1
+    for data in {*study.pretrain, *(e.data for e in study.evaluate)} - {"pretrain"}:
+        study.dataset(data)
+
+
+def test_the_rates_study_searches_every_pair_that_fits() -> None:
+    families = {family.name for family in Study.load("rates").family}
+    assert {f.split("-")[0] for f in families} == set(names("backbones"))
+    assert {f.split("-")[1] for f in families} == set(names("objectives")) - {"beat_codes"}
+    assert families == set(recipe.PACKAGED)
+
+
+def test_the_crossed_study_is_complete_but_for_cpc() -> None:
+    cells = Counter(tuple(family.name.split("-")) for family in Study.load("crossed").family)
+    assert {b for b, _ in cells} == {"resnet1d", "beat_transformer", "s4"}
+    complete = {(b, o) for b in ("resnet1d", "beat_transformer", "s4") for o in ("supervised", "cmsc", "mae")}
+    assert set(cells) == complete | {("s4", "cpc")} and set(cells.values()) == {1}
+
+
+def test_the_small_pre_training_study_has_fifteen_families_and_causal_networks_for_cpc_alone() -> None:
+    families = Study.load("pretraining-2605.12241-small").family
+    assert len({f.name for f in families}) == len(families) == 15
+    assert all(f.backbone.is_causal == (f.objective.part_name() == "cpc") for f in families)
+
+
+def test_a_rate_scales_with_size_from_twenty_thousand_parameters() -> None:
+    assert recipe.rate("published", "s4-cpc", 1e6) == pytest.approx(3e-4)
+    with pytest.raises(recipe.RateError, match="no published learning rate for patchtst-mae"):
+        recipe.rate("published", "patchtst-mae", 1e6)
