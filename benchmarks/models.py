@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from training import LABELS, LEADS, SAMPLES, batches
 
 from ecgscale.backbones import BackboneSpec
 from ecgscale.spec import names, part, part_class
 from ecgscale.training import flops
 from ecgscale.training.size import solve
+from training import LABELS, LEADS, SAMPLES, batches
 
 SIZES = (20_000, 1_000_000, 20_000_000)
 LONG = 3000  # samples

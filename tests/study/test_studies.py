@@ -1,4 +1,4 @@
-"""The studies that ship: each is read, each rate it takes from a rule is known, and they cross what they say they cross."""
+"""The studies that ship: each is read, each rate it takes from a rule is known, and they cross what they say."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ecgscale.study.files import packaged
 from ecgscale.study.study import Study
 from ecgscale.training import recipe
 
-STUDIES = [name for name in packaged()]
+STUDIES = packaged()
 
 
 @pytest.mark.parametrize("name", STUDIES)
