@@ -13,7 +13,11 @@ import torch
 from torch import Tensor
 
 from ecgscale import state_space
-from ecgscale.state_space import S4Block, StateSpace, blocks_of, hippo_legs
+from ecgscale.backbones.s4 import S4
+from ecgscale.objectives._teacher import Teacher
+from ecgscale.s4_layers import S4Block
+from ecgscale.state_blocks import blocks_of
+from ecgscale.state_space import StateSpace, hippo_legs
 
 FORMS = [(form, causal) for form in ("dplr", "diagonal") for causal in (True, False)]
 
@@ -132,6 +136,37 @@ def test_what_is_kept_is_never_stale(form: dict[str, Any]) -> None:
     again.load_state_dict(twin.state_dict())
     assert torch.equal(twin(u), again(u))
     assert torch.equal(twin.double()(u), again.double()(u)) and twin(u).dtype == torch.float64
+
+
+@pytest.mark.parametrize(("time", "state"), [(1, 8), (2, 8), (37, 8), (300, 8), (130, 64)])
+def test_baby_and_giant_steps_are_the_powers(form: dict[str, Any], time: int, state: int) -> None:
+    space = pair(form, state, width=3)[1].double()
+    step, start = space.discrete()
+    powers, found = [start], space.kernel(time)
+    for _ in range(time - 1):
+        powers.append((step @ powers[-1][:, :, None]).squeeze(-1))
+    expected = space._readout() @ torch.stack(powers, -1)
+    torch.testing.assert_close(found, expected, atol=1e-11, rtol=1e-9)
+    weights, trained = torch.randn_like(found), [p for name, p in space.named_parameters() if name != "D"]
+    slow, fast = (torch.autograd.grad((k * weights).sum(), trained) for k in (expected, found))
+    for mine, theirs in zip(fast, slow, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-10 * float(theirs.abs().max()), rtol=1e-7)
+    torch.testing.assert_close(space.float().kernel(time), expected.float(), atol=2e-5, rtol=1e-4)
+
+
+def test_a_teacher_follows_no_constants() -> None:
+    student = S4(dial=6).build(3, 100)
+    teacher = Teacher(student, "ema", 0.5)
+    fixed = {name: buffer._version for name, buffer in teacher.backbone.named_buffers() if ".space." in name}
+    with torch.no_grad():
+        for value in student.parameters():
+            value += 1
+    teacher.follow(student)
+    now, other = dict(teacher.backbone.named_buffers()), dict(student.named_buffers())
+    assert len(fixed) == 4 * 5 and all(now[name]._version == version for name, version in fixed.items())
+    assert all(torch.equal(now[name], other[name]) for name in fixed)
+    for mine, theirs in zip(teacher.backbone.parameters(), student.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs - 0.5)
 
 
 def test_writing_the_same_values_keeps_what_is_kept() -> None:

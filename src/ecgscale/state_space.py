@@ -7,6 +7,7 @@ over one of each conjugate pair of states:
     dplr      Ā = 2 M - 1, B̄ = dt M B, M = (1 - dt/2 A)^-1 by Woodbury, A = diag(w) - P P*      (bilinear)
     diagonal  Ā = exp(dt A), B̄ = (Ā - 1) / A                                                    (zero-order hold)
 
+Where all of it is trained, k comes of baby steps and giant steps: rows C Ā^(T i) times columns Ā^j B̄ is k_(T i + j).
 States are pairs (real, imaginary) side by side, so every product is one of real matrices. C is that of the recurrence
 and the same for every length; the released code stores C (1 - Ā^L) of one length L.
 
@@ -28,14 +29,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import _disable_current_modes, is_in_torch_dispatch_mode
 
-from ecgscale.nn import Dropout
+from ecgscale.state_blocks import block_maps, block_weights, blocks_of, carried, powers_of
 
 Kernel = Literal["dplr", "diagonal"]
 Trained = Literal["CD", "all"]
 Made = tuple[Tensor, ...]
 
 STEP = (0.001, 0.1)  # range of dt, log-uniform
-GROUP = 8  # blocks whose states pass in one product
 SMALL = 16  # states up to which blocks are faster than Fourier transforms on a CPU
 
 
@@ -80,6 +80,7 @@ class StateSpace(nn.Module):
             self._keep("B", _spread([b.real, b.imag], width))
         self._keep("log_decay", _spread([np.log(-w.real)], width).squeeze(-1))  # of -Re A, which stays negative
         self._keep("frequency", _spread([w.imag], width).squeeze(-1))
+        self.constant_buffers = frozenset(name for name, _ in self.named_buffers())  # no teacher need follow these
         self._made = _Cache()
 
     def _keep(self, name: str, values: Tensor) -> None:
@@ -103,8 +104,27 @@ class StateSpace(nn.Module):
 
     def kernel(self, length: int) -> Tensor:
         """Return the kernels [channel, direction, length]."""
-        (basis,) = self._make(lambda step, start: (_powers(step, start[:, :, None], length),), "basis", length)
+        if not self.fixed:
+            return self._sampled(length)
+        (basis,) = self._make(lambda step, start: (powers_of(step, start[:, :, None], length),), "basis", length)
         return torch.bmm(self._readout(), basis)
+
+    def _sampled(self, length: int) -> Tensor:
+        """Return the kernels by baby steps and giant steps, with T of the order of √length."""
+        doublings = int(math.log2(length) / 2)
+        baby = 2**doublings
+        giant = -(-length // baby)
+        if hasattr(self, "P"):
+            step, start = self.discrete()
+            columns, jump = _doubled(step, start[:, :, None], doublings)
+            rows = powers_of(jump.mT, self._readout().mT, giant).mT.unflatten(1, (giant, -1)).transpose(1, 2)
+        else:
+            turn, start = _turn(*self._system())
+            ticks = torch.arange(max(baby, giant), device=turn.device)[:, None]
+            columns = _pairs(_exp(turn[:, None] * ticks[:baby])).mT  # channel state time
+            c = (torch.view_as_complex(self.C) * start).transpose(0, 1)[:, :, None]
+            rows = _pairs((c * _exp(turn[:, None] * (baby * ticks[:giant]))[:, None]).conj() * 2)
+        return torch.bmm(rows.flatten(1, 2), columns).view(len(start), len(self.C), -1)[..., :length]
 
     def discrete(self) -> tuple[Tensor, Tensor]:
         """Return Ā [channel, state, state] and B̄ [channel, state], states as pairs (real, imaginary)."""
@@ -115,32 +135,28 @@ class StateSpace(nn.Module):
         return [getattr(self, name) for name in names if hasattr(self, name)]
 
     def _make(self, make: Callable[[Tensor, Tensor], Made], *key: Any) -> Made:
-        return self._made.get(self._system(), make, *key) if self.fixed else make(*self.discrete())
+        return self._made.get(self._system(), make, *key)
 
     def _readout(self) -> Tensor:
         """Return what multiplies the states: 2 Re and -2 Im of C [channel, direction, state]."""
         return (self.C * self.C.new_tensor([2.0, -2.0])).flatten(2).transpose(0, 1)
 
     def _in_blocks(self, u: Tensor) -> Tensor:
-        """Inside a block of T samples a Toeplitz matrix; from block to block the state.
-
-        That is S' = Ā^T S + sum of Ā^(T-1-j) B̄ u_j, of which y_i gets C Ā^(i+1) S, and likewise backward in time. Every
-        step is one batched product without a copy.
-        """
+        """Return y by blocks of samples (state_blocks.py): every step is one batched product without a copy."""
         batch, time, width = u.shape
         block, groups = blocks_of(time)
         two = len(self.C) == 2
         maps, into, *levels = self._make(
-            lambda step, start: _blocks(step, start, block, groups, two), "blocks", block, groups
+            lambda step, start: block_maps(step, start, block, groups, two), "blocks", block, groups
         )
-        inside, outof = _weights(torch.bmm(self._readout(), maps), self.D, block)
+        inside, outof = block_weights(torch.bmm(self._readout(), maps), self.D, block)
         padding = block * math.prod(groups) - time
         if padding:
             u = F.pad(u, (0, 0, 0, padding))
         x = _Turned.apply(u.reshape(-1, width)).view(width, -1, block)
         y = torch.bmm(x, inside)
         if levels:
-            y = torch.baddbmm(y, _carried(torch.bmm(x, into), levels), outof)
+            y = torch.baddbmm(y, carried(torch.bmm(x, into), levels), outof)
         y = y.view(width, batch, -1)
         return (y[..., :time] if padding else y).permute(1, 2, 0)
 
@@ -153,11 +169,11 @@ def _spread(parts: list[np.ndarray], width: int) -> Tensor:
 def _discrete(
     log_dt: Tensor, log_decay: Tensor, frequency: Tensor, p: Tensor | None = None, b: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
+    if p is None or b is None:
+        turn, start = _turn(log_dt, log_decay, frequency)
+        return _block_diagonal(turn.exp()), _pairs(start)
     dt = log_dt.exp()[:, None]
     a = torch.complex(-log_decay.exp(), frequency)
-    if p is None or b is None:
-        turn = (a * dt).exp()
-        return _block_diagonal(turn), _pairs((turn - 1) / a)
     p, b = torch.view_as_complex(p), torch.view_as_complex(b)
     inverse = (1 - dt / 2 * a).reciprocal()
     out, row = inverse * p, inverse * p.conj()
@@ -167,111 +183,34 @@ def _discrete(
     return 2 * solve - torch.eye(solve.shape[-1]).to(solve), _pairs(start)
 
 
+def _turn(log_dt: Tensor, log_decay: Tensor, frequency: Tensor) -> tuple[Tensor, Tensor]:
+    """Return dt A and B̄ of a diagonal state space, complex [channel, state / 2]."""
+    a = torch.complex(-log_decay.exp(), frequency)
+    turn = a * log_dt.exp()[:, None]
+    return turn, (turn.exp() - 1) / a
+
+
+def _exp(z: Tensor) -> Tensor:
+    return torch.polar(z.real.exp(), z.imag)  # complex exp is many times slower on a CPU
+
+
+def _doubled(step: Tensor, first: Tensor, times: int) -> tuple[Tensor, Tensor]:
+    """Return Ā^t X for t < 2^times of X [channel, state, k], side by side, and Ā^(2^times)."""
+    found = first
+    for _ in range(times):
+        found = torch.cat([found, step @ found], -1)
+        step = step @ step
+    return found, step
+
+
 def _pairs(z: Tensor) -> Tensor:
-    return torch.view_as_real(z.resolve_conj()).flatten(1)
+    return torch.view_as_real(z.resolve_conj()).flatten(-2)
 
 
 def _block_diagonal(z: Tensor) -> Tensor:
     """Return the matrices that multiply pairs by z [channel, n]: [channel, 2 n, 2 n]."""
     turns = torch.stack([z.real, -z.imag, z.imag, z.real], -1).unflatten(-1, (2, 2))  # channel n row column
     return (turns.unsqueeze(3) * torch.eye(z.shape[1]).to(turns)[:, None, :, None]).flatten(3).flatten(1, 2)
-
-
-def _powers(step: Tensor, first: Tensor, count: int) -> Tensor:
-    """Return Ā^t X for t < count of X [channel, state, k], side by side [channel, state, count * k], by doubling."""
-    found, wanted = first, count * first.shape[-1]
-    while found.shape[-1] < wanted:
-        found = torch.cat([found, step @ found[..., : wanted - found.shape[-1]]], -1)
-        step = step @ step
-    return found
-
-
-def blocks_of(time: int) -> tuple[int, tuple[int, ...]]:
-    """Return the samples of a block, how many blocks make a group, how many groups a larger one, ...: little work."""
-
-    def work(block: int) -> float:
-        padded = block * math.prod(_groups(-(-time // block)))
-        return padded * (block + 1500 / block) * (1.2 if padded > time else 1)
-
-    block = min(range(min(time, 24), min(time, 64) + 1), key=work)
-    return block, _groups(-(-time // block))
-
-
-def _groups(count: int) -> tuple[int, ...]:
-    """Return numbers of at most 8 whose product is `count`, or little more."""
-    if count <= GROUP:
-        return (count,)
-    first = min(range(GROUP, 3, -1), key=lambda size: -count % size)
-    return first, *_groups(-(-count // first))
-
-
-def _blocks(step: Tensor, start: Tensor, block: int, groups: tuple[int, ...], two: bool) -> Made:
-    """Return what belongs to blocks of T samples.
-
-    Returns:
-        What multiplies C: Ā^t B̄ for t < T, then Ā^t for t <= T [channel, state, T + (T + 1) state]; what takes a block
-        to the state it leaves behind [channel, T, direction * state]; and what `_carried` multiplies with.
-    """
-    width, state = start.shape
-    powers = _powers(step, torch.eye(state).to(step).expand(width, -1, -1), block + 1)
-    basis = (powers.reshape(width, -1, state) @ start[:, :, None]).view(width, state, -1)[..., :block]
-    into = torch.cat([basis.flip(-1), basis], 1) if two else basis.flip(-1)
-    levels: list[Tensor] = []
-    jump = powers[..., -state:]
-    for size in groups if math.prod(groups) > 1 else ():
-        made, jump = _level(jump, size, two)
-        levels += made
-    return torch.cat([basis, powers], -1), into.mT, *levels[:-2]
-
-
-def _level(jump: Tensor, size: int, two: bool) -> tuple[list[Tensor], Tensor]:
-    """Return, for groups of `size` blocks of which one moves a state by `jump`, and states as rows:
-
-    Returns:
-        From the states left behind to those that enter each block [channel, size * states, size * states]; from there
-        to the state the group leaves [channel, size * states, states]; from the state that enters it to those that
-        enter its blocks [channel, states, size * states]; and the jump of the group.
-    """
-    width, state = jump.shape[:2]
-    powers = _powers(jump, torch.eye(state).to(jump).expand(width, -1, -1), size + 1)
-    moves = powers.view(width, state, size + 1, state).permute(0, 2, 3, 1)  # channel power from to
-    place = torch.arange(size, device=jump.device)
-    ahead = (place[None] - place[:, None] - 1).clamp(min=-1) % (size + 1)  # from, to; the last stands for none
-    some = torch.cat([moves[:, :size], torch.zeros_like(moves[:, :1])], 1)
-    carry = _both(some[:, ahead], some[:, ahead.T], two).transpose(2, 3).flatten(1, 2).flatten(2)
-    near, far = moves[:, :size], moves[:, :size].flip(1)
-    up, down = _both(far, near, two).flatten(1, 2), _both(near, far, two).transpose(1, 2).flatten(2)
-    return [carry, up, down], powers[..., -state:]
-
-
-def _both(forward: Tensor, backward: Tensor, two: bool) -> Tensor:
-    """Return block-diagonal matrices for the states of both directions, or the forward ones."""
-    if not two:
-        return forward
-    none = torch.zeros_like(forward)
-    return torch.cat([torch.cat([forward, none], -1), torch.cat([none, backward], -1)], -2)
-
-
-def _weights(read: Tensor, d: Tensor, block: int) -> tuple[Tensor, Tensor]:
-    """Return the Toeplitz matrix inside a block [channel, from, to] and what reads the states that enter it
-    [channel, direction * state, to], of C times the maps [channel, direction, ...] and D."""
-    kernels, rows = read[..., :block], read[..., block:].unflatten(-1, (block + 1, -1))
-    two = read.shape[1] == 2
-    ahead = kernels[:, 1, : block - 1].flip(-1) if two else torch.zeros_like(kernels[:, 0, : block - 1])
-    taps = torch.cat([ahead, kernels[:, 0, :1] + d[:, None], kernels[:, 0, 1:]], 1)
-    outof = torch.cat([rows[:, 0, 1:], rows[:, 1, :-1].flip(1)], -1) if two else rows[:, 0, 1:]
-    return taps.unfold(1, block, 1).flip(1), outof.mT
-
-
-def _carried(left: Tensor, levels: list[Tensor]) -> Tensor:
-    """Return the states that enter each block, of those that each leaves behind [channel, batch * block, states]."""
-    carry, *rest = levels
-    grouped = left.view(len(left), -1, carry.shape[1])
-    entering = torch.bmm(grouped, carry)
-    if rest:
-        up, down, *outer = rest
-        entering = torch.baddbmm(entering, _carried(torch.bmm(grouped, up), outer), down)
-    return entering.view_as(left)
 
 
 class _Cache:
@@ -349,63 +288,3 @@ class _Convolve(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             to_u = torch.fft.irfft(spectrum * filters.conj(), ctx.length)[..., :time].transpose(1, 2)
         return to_u, torch.stack(kernels, 1), taps[:, 0].clone()
-
-
-class _Glu(torch.autograd.Function):
-    """The first half of the columns times the sigmoid of the second: backward in three passes."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        """Return [row, column / 2] of x [row, column]."""
-        value, gate = x.chunk(2, 1)
-        open_ = gate.sigmoid()
-        y = value * open_
-        ctx.save_for_backward(open_, y)
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """Return the gradient of x: y' = sigmoid for the value, y (1 - sigmoid) for the gate."""
-        open_, y = ctx.saved_tensors
-        found = y.new_empty(len(y), 2 * y.shape[1])
-        value, gate = found.chunk(2, 1)
-        torch.mul(gradient, open_, out=value)
-        torch.mul(gradient, y, out=gate)
-        torch.addcmul(gate, gate, open_, value=-1, out=gate)
-        return found
-
-
-class S4Layer(nn.Module):
-    """GLU(W dropout(GELU(k * u + D u))): what the release calls its S4 module."""
-
-    def __init__(self, space: StateSpace, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.space = space
-        self.dropout = Dropout(dropout)
-        self.out = nn.Linear(len(space.D), 2 * len(space.D))
-
-    def forward(self, u: Tensor) -> Tensor:
-        """Return [batch, time, channel] of u [batch, time, channel]."""
-        y = F.gelu(self.space(u).permute(2, 0, 1))  # channel batch time, as it lies in memory
-        if self.training and self.dropout.p:
-            y = y * self.dropout(y.new_ones(*y.shape[:2], 1))
-        return _Glu.apply(self.out(y.reshape(len(y), -1).t())).view(u.shape)
-
-
-class S4Block(nn.Module):
-    """A layer, dropout, the residual, then the norm."""
-
-    def __init__(self, space: StateSpace, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.layer = S4Layer(space, dropout)
-        self.dropout = Dropout(dropout)
-        self.norm = nn.LayerNorm(len(space.D))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the stream and the layer's output, both [batch, time, channel]."""
-        added = self.layer(x)
-        kept = added
-        if self.training and self.dropout.p:
-            kept = added * self.dropout(added.new_ones(len(added), 1, added.shape[-1]))
-        return self.norm(x + kept), added

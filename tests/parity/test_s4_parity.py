@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ecgscale.backbones.s4 import S4
-from ecgscale.state_space import S4Block, S4Layer, StateSpace
+from ecgscale.s4_layers import S4Block, S4Layer
+from ecgscale.state_space import StateSpace
 from ecgscale.training.size import count
 
 KERNELS = [

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from ecgscale.backbones import BackboneSpec
 from ecgscale.backbones._stem import StemBackbone
-from ecgscale.state_space import Kernel, S4Block, StateSpace, Trained
+from ecgscale.s4_layers import S4Block
+from ecgscale.state_space import Kernel, StateSpace, Trained
 
 
 class S4(BackboneSpec):

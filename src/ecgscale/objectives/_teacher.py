@@ -1,7 +1,8 @@
 """The teacher of self-distillation, and counters that cost no synchronisation.
 
 The canonical teacher starts as a copy of the student, stays in eval mode and follows by an exponential moving average
-after every optimiser step; buffers that are averages themselves (batch norm's) follow likewise. "frozen_random" is what
+after every optimiser step; buffers that are averages themselves (batch norm's) follow likewise, and those that a module
+names in `constant_buffers` stay as they are. "frozen_random" is what
 the released code of arXiv:2605.12241 trains against (recipe-pretraining §4.6): another random initialisation that never
 moves, in train mode, since neither its copy nor its update matches a key.
 
@@ -58,6 +59,11 @@ class Teacher(nn.Module):
         self.backbone = copy.deepcopy(student) if kind == "ema" else student.twin()
         self.backbone.requires_grad_(False)
         self.updates = Updates()
+        self.constant = frozenset(
+            f"{prefix}.{name}".lstrip(".")
+            for prefix, module in self.backbone.named_modules()
+            for name in getattr(module, "constant_buffers", ())
+        )
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Teacher:
@@ -98,6 +104,6 @@ class Teacher(nn.Module):
         apart = torch.stack([(a - b).square().sum() for a, b in pairs]).sum()
         return (apart / torch.stack([b.square().sum() for _, b in pairs]).sum()).sqrt()
 
-    @staticmethod
-    def _state(backbone: Backbone) -> list[Tensor]:
-        return [*backbone.parameters(), *backbone.buffers()]
+    def _state(self, backbone: Backbone) -> list[Tensor]:
+        buffers = [buffer for name, buffer in backbone.named_buffers() if name not in self.constant]
+        return [*backbone.parameters(), *buffers]
