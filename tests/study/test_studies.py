@@ -6,6 +6,10 @@ from collections import Counter
 
 import pytest
 
+from ecgscale.data.corpus import check_form
+from ecgscale.data.signal import unit_in_form
+from ecgscale.datasets.arrays import Arrays
+from ecgscale.datasets.simulated import Simulated
 from ecgscale.spec import names
 from ecgscale.study.files import packaged
 from ecgscale.study.study import Study
@@ -23,6 +27,18 @@ def test_every_part_and_every_rate_of_a_packaged_study_is_known(name: str) -> No
             assert 1e-5 < recipe.rate(family.lr, family.name, 20_000) < 1
     for data in {*study.pretrain, *(e.data for e in study.evaluate)} - {"pretrain"}:
         study.dataset(data)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_what_a_packaged_study_simulates_or_declares_can_be_brought_to_its_form(name: str) -> None:
+    study = Study.load(name)
+    used = {*study.pretrain, *(e.data for e in study.evaluate)} - {"pretrain"}
+    for data in used:
+        dataset = study.dataset(data)
+        if isinstance(dataset, Simulated):
+            check_form(dataset.model_copy(update={"count": 4}), None, study.form)
+        elif isinstance(dataset, Arrays):
+            unit_in_form(study.form, dataset.unit, dataset.band_hz, data)
 
 
 def test_the_rates_study_searches_every_pair_that_fits() -> None:
