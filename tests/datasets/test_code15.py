@@ -88,6 +88,17 @@ def test_parts_that_were_not_downloaded_hold_no_records(root: Path) -> None:
     assert len(_reasons(root)) == 3
 
 
+def test_an_exam_that_lies_in_another_part_than_the_table_says_is_a_record_and_nothing_else(
+    root: Path, tmp_path: Path
+) -> None:
+    table = _table(root)
+    first, second = ((table["trace_file"] == f"exams_part{part}.hdf5").idxmax() for part in (0, 1))
+    table.loc[[first, second], "trace_file"] = ["exams_part1.hdf5", "exams_part0.hdf5"]
+    table.to_csv(root / "exams.csv", index=False)
+    corpus = ingest(Code15(), root, Form(), tmp_path / "corpus")
+    assert len(corpus) == 64 and len(corpus.quarantine) == 0
+
+
 def test_no_part_at_all_is_one_sentence(root: Path) -> None:
     for part in root.glob("*.hdf5"):
         part.unlink()

@@ -76,8 +76,10 @@ class Code15(DatasetSpec):
                 f"{root} has none of the files that exams.csv names; download at least one part from "
                 f"{self.url} and unzip it there, e.g. {wanted}"
             )
-        for part in parts:
-            yield from _of_part(root, part, exams)
+        rows = {part: _rows(root, part) for part in parts}
+        held = np.concatenate([ids for _, ids in rows.values()])
+        for part, found in rows.items():
+            yield from _of_part(part, found, exams, held)
 
     def read(self, root: Path | None, portion: _Portion) -> Iterator[Record | Rejected]:
         """Yield the exams of these rows without their padding; what is no exam of `exams.csv` is rejected."""
@@ -149,17 +151,24 @@ class _Exams:
         return _Exam(str(exam), f"exams.csv lists exam {exam} more than once" if exam in self.twice else row)
 
 
-def _of_part(root: Path, part: str, exams: _Exams) -> Iterator[_Portion]:
-    listed = exams.of(part)
+def _rows(root: Path, part: str) -> tuple[hdf5.Layout | str, Any]:
+    """Return the layout of a part, or why it cannot be read, and the exam ids of its rows."""
     try:
         layout = hdf5.layout(root, part, "tracings", _SHAPE)
-        ids = hdf5.whole(root, part, "exam_id", (layout.rows,)).astype(np.int64)
+        return layout, hdf5.whole(root, part, "exam_id", (layout.rows,)).astype(np.int64)
     except hdf5.Hdf5Error as error:
-        yield from _rejected(part, listed, str(error))
+        return str(error), np.empty(0, np.int64)
+
+
+def _of_part(part: str, found: tuple[hdf5.Layout | str, Any], exams: _Exams, held: Any) -> Iterator[_Portion]:
+    """Yield a part's portions; `held`: the exams of all parts, since an exam is used wherever it lies."""
+    (layout, ids), listed = found, exams.of(part)
+    if isinstance(layout, str):
+        yield from _rejected(part, listed[~np.isin(listed, held)], layout)
         return
     for start, stop in layout.spans(PORTION):
         yield _Portion(part, start, exams.look_up(ids[start:stop], part, start))
-    yield from _rejected(part, listed[~np.isin(listed, ids)], f"exams.csv puts it into {part}, which does not hold it")
+    yield from _rejected(part, listed[~np.isin(listed, held)], f"exams.csv puts it into {part}, which does not hold it")
 
 
 def _rejected(part: str, ids: Any, reason: str) -> Iterator[_Portion]:
