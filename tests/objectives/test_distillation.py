@@ -15,8 +15,8 @@ from ecgscale.spec import part
 
 NAMES = ["data2vec", "dinosr", "hubert"]
 RELEASED = {
-    "data2vec": {"published_mask": True, "normalise": "layer"},
-    "dinosr": {"normalise": "token", "learn_from": "all", "empty": "decay", "published_single": True},
+    "data2vec": {"published_mask": True, "normalise": "layer", "head": "s4"},
+    "dinosr": {"head": "s4", "normalise": "token", "learn_from": "all", "empty": "decay", "published_single": True},
     "hubert": {"published_mask": True},
 }
 
@@ -82,9 +82,10 @@ def test_a_resumed_run_goes_on_bit_for_bit(name: str, fields: dict[str, Any], ba
     assert all(torch.equal(value, whole.state_dict()[key]) for key, value in resumed.state_dict().items())
 
 
+@pytest.mark.parametrize("head", ["linear", "mlp", "s4"])
 @pytest.mark.parametrize("name", NAMES)
-def test_the_student_never_sees_hidden_samples(name: str, make_batch: Callable[..., Any]) -> None:
-    objective, seen = model(name).eval(), {}
+def test_the_student_never_sees_hidden_samples(name: str, head: str, make_batch: Callable[..., Any]) -> None:
+    objective, seen = model(name, head=head).eval(), {}
     tokens = objective.backbone.tokens
 
     def spy(batch: Any, masked: Any = None, layers: bool = False) -> Any:
@@ -120,6 +121,14 @@ def test_the_validation_weight_counts_valid_tokens(name: str, make_batch: Callab
     objective = model(name, "beat_transformer")
     for beats in ((2, 2, 3), (2, 5, 0)):
         assert objective.loss_weight(make_batch(records=3, samples=256, beats=beats)) == 12 * 7
+
+
+def test_the_released_head_is_a_bidirectional_s4_layer_and_a_linear_one() -> None:
+    objective = model("data2vec", head="s4")
+    width = objective.backbone.token_width
+    layer = 2 * width * 64 + width + 2 * width * (width + 1)  # C both ways, D, the linear map before the GLU
+    count = sum(p.numel() for part in (objective.before, objective.head) for p in part.parameters())
+    assert count == layer + 2 * width + width * (width + 1)
 
 
 def test_too_many_layers_are_refused_in_one_sentence(batch: Any) -> None:

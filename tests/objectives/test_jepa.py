@@ -57,8 +57,9 @@ def run(model: Any, batch: Any, seed: int = 1) -> Any:
     return model(batch, torch.Generator().manual_seed(seed))
 
 
-def test_the_loss_does_not_touch_samples_outside_the_context(build: Any, batch: Any) -> None:
-    model, signal = build().eval(), torch.randn_like(batch.signal).requires_grad_()
+@pytest.mark.parametrize("predictor", ["attention", "s4"])
+def test_the_loss_does_not_touch_samples_outside_the_context(build: Any, batch: Any, predictor: str) -> None:
+    model, signal = build(predictor=predictor).eval(), torch.randn_like(batch.signal).requires_grad_()
     shown = replace(batch, signal=signal)
     (gradient,) = torch.autograd.grad(run(model, shown).value, signal)
     valid = model.backbone.valid(batch)
@@ -178,6 +179,16 @@ def test_the_predictor_does_not_see_padding_but_sees_both_ways() -> None:
     torch.testing.assert_close(predictor(padded, valid)[:, :5], alone)
     (gradient,) = torch.autograd.grad(alone[0, 2].sum(), tokens)
     assert (gradient[0].abs().amax(-1) > 0).all() and gradient[1].abs().max() == 0
+
+
+def test_the_released_predictor_is_a_bidirectional_s4_layer_and_a_linear_one() -> None:
+    torch.manual_seed(0)
+    predictor = jepa.JEPA(predictor="s4").build(Both()).eval().predictor
+    tokens = torch.randn(2, 9, 8, requires_grad=True)
+    out = predictor(tokens, torch.ones(2, 9, dtype=torch.bool))
+    (gradient,) = torch.autograd.grad(out[0, 4].sum(), tokens)
+    assert out.shape == tokens.shape and (gradient[0].abs().amax(-1) > 0).all() and gradient[1].abs().max() == 0
+    assert predictor.before.layer.space.C.shape == (2, 8, 32, 2)
 
 
 @pytest.mark.parametrize("width", [7, 8])

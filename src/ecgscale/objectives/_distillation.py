@@ -18,9 +18,11 @@ from ecgscale.backbones import Backbone, Tokens
 from ecgscale.batch import Batch
 from ecgscale.objectives import Objective, ObjectiveSpec
 from ecgscale.objectives._teacher import Teacher
+from ecgscale.s4_layers import S4Block
 from ecgscale.spec import SpecError
+from ecgscale.state_space import StateSpace
 
-Head = Literal["linear", "mlp"]
+Head = Literal["linear", "mlp", "s4"]
 
 
 class Distillation(ObjectiveSpec):
@@ -37,6 +39,7 @@ class Distillation(ObjectiveSpec):
     ramp: int = Field(0, ge=0)  # steps; data2vec and DinoSR 30,000
     mask_start: float = Field(0.065, gt=0, le=1)  # probability that a span starts at a token; wav2vec 2.0, data2vec
     mask_span: int = Field(10, ge=1)  # tokens; wav2vec 2.0, data2vec, arXiv:2605.12241
+    head: Head = "linear"  # data2vec, DinoSR; "s4": arXiv:2605.12241, see `head`
     published_mask: bool = False  # as the release of arXiv:2605.12241: 6.3 % hidden instead of half, see masks.spans
 
 
@@ -48,6 +51,12 @@ class Distiller(Objective):
         self.backbone = backbone
         self.start, self.span, self.published_mask = spec.mask_start, spec.mask_span, spec.published_mask
         self.teacher = Teacher(backbone, spec.teacher, spec.momentum, spec.final, spec.ramp)
+        self.before = released_block(backbone.token_width) if spec.head == "s4" else None  # of the head
+
+    def student(self, batch: Batch, hidden: Tensor) -> Tensor:
+        """Return what the head reads: the tokens of a student that does not see some [batch, token, width]."""
+        values = self.backbone.tokens(batch, hidden).values
+        return values if self.before is None else self.before(values)[0]
 
     def hide(self, valid: Tensor, generator: torch.Generator) -> Tensor:
         """Return which tokens the student does not see [batch, token] bool, at least one per record that has any;
@@ -69,10 +78,19 @@ class Distiller(Objective):
 
 
 def head(kind: Head, width: int, out: int) -> nn.Module:
-    """Return what the student predicts with: a linear map, or one hidden layer of its own width with ReLU."""
-    if kind == "linear":
+    """Return what the student predicts with: a linear map, which "s4" has behind `released_block`, or one hidden layer
+    of its own width with ReLU."""
+    if kind != "mlp":
         return nn.Linear(width, out)
     return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, out))
+
+
+def released_block(width: int) -> S4Block:
+    """Return the bidirectional S4 layer in the heads of the release of arXiv:2605.12241 (recipe-pretraining §4.2).
+
+    It reads tokens as they follow each other, those that are not real too: meant for networks on a stem.
+    """
+    return S4Block(StateSpace(width, state=64), dropout=0.2)
 
 
 def last_layers(tokens: Tokens, count: int) -> tuple[Tensor, ...]:

@@ -7,7 +7,7 @@ record's tokens. For images and text, and in the release of arXiv:2605.12241, it
 features; targets of an untrained network are then nearly the same at all tokens ("target_std" 0.1 to 0.4 instead of
 0.7). data2vec's smooth-L1 has beta 2 for images, 4 for text and 0, the squared error, for speech; the release has 1.
 
-The head is linear, as data2vec's; that release puts a bidirectional S4 layer before it, which is not built here.
+The head is linear, as data2vec's; `head = "s4"` puts that release's bidirectional S4 layer before it.
 
 Sources: Baevski et al. 2022, arXiv:2202.03555; AI4HealthUOL/ecg-pretraining-strategies (recipe-pretraining §4.2).
 """
@@ -28,7 +28,6 @@ from ecgscale.objectives import Loss
 from ecgscale.objectives._distillation import (
     Distillation,
     Distiller,
-    Head,
     head,
     instance_norm,
     last_layers,
@@ -48,7 +47,6 @@ class Data2Vec(Distillation):
     normalise: Norm = "instance"  # data2vec for speech; "layer": for images and text, and arXiv:2605.12241
     beta: float = Field(1.0, ge=0)  # of smooth-L1; arXiv:2605.12241; 0 = squared error, data2vec for speech
     scale: float | None = Field(None, gt=0)  # of the loss; None = 1/sqrt(width), data2vec
-    head: Head = "linear"  # data2vec
 
     def build(self, backbone: Backbone) -> Data2VecModel:
         """Return the backbone with its head and teacher."""
@@ -73,8 +71,7 @@ class Data2VecModel(Distiller):
         """
         seen = self.teacher.tokens(batch, layers=True)
         hidden = self.hide(seen.valid, generator)
-        values = self.backbone.tokens(batch, hidden).values
-        weight, values, wanted = masks.rows(hidden, values, self.targets(seen))
+        weight, values, wanted = masks.rows(hidden, self.student(batch, hidden), self.targets(seen))
         value = mean(distance(self.head(values), wanted, self.beta), weight) * self.scale
         return Loss(
             value,

@@ -8,8 +8,8 @@ assigned.
 Default as DinoSR: features instance-normed over time, words learned from the hidden tokens, and a word that nothing was
 assigned to keeps s_v and n_v; heads are linear. The release of arXiv:2605.12241 standardises each token over its
 features, learns from all tokens, lets s_v and n_v of an empty word decay (the word stays; here until n_v is 1e-30, or
-it would become 0/0), has an S4 layer in the head, which is not built here, and hooks one module where its settings
-speak of two: `published_single` is one code-book over the teacher's final output.
+it would become 0/0), has an S4 layer before the heads (`head = "s4"`), and hooks one module where its settings speak
+of two: `published_single` is one code-book over the teacher's final output.
 
 Sources: Liu et al. 2023, arXiv:2305.10005, Alexander-H-Liu/dinosr; AI4HealthUOL/ecg-pretraining-strategies
 (recipe-pretraining §4.3).
@@ -31,7 +31,6 @@ from ecgscale.objectives import Loss
 from ecgscale.objectives._distillation import (
     Distillation,
     Distiller,
-    Head,
     head,
     instance_norm,
     last_layers,
@@ -55,7 +54,6 @@ class DinoSR(Distillation):
     learn_from: Literal["hidden", "all"] = "hidden"  # tokens that move the words: DinoSR; "all": arXiv:2605.12241
     empty: Literal["hold", "decay"] = "hold"  # DinoSR; "decay": arXiv:2605.12241
     published_single: bool = False  # one code-book over the teacher's output, as released by arXiv:2605.12241
-    head: Head = "linear"  # DinoSR
 
     def build(self, backbone: Backbone) -> DinoSRModel:
         """Return the backbone with its heads, teacher and code-books."""
@@ -81,7 +79,7 @@ class DinoSRModel(Distiller):
         """
         seen = self.teacher.tokens(batch, layers=self.layers > 0)
         hidden = self.hide(seen.valid, generator)
-        values, features = self.backbone.tokens(batch, hidden).values, self.features(seen)
+        values, features = self.student(batch, hidden), self.features(seen)
         weight, values, *chosen = masks.rows(hidden, values, *features)
         codes = self.books.nearest(torch.stack(chosen))
         uses = self.books.count(codes, weight)

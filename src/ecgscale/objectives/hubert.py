@@ -4,7 +4,7 @@ For every set of K prototypes P of length one and the teacher's output f of leng
 rounds that divide by the sums over all tokens of the batch, then by those over prototypes. With q the student's logits,
 loss = Σ over sets of 0.75 mean_hidden KL(Q || softmax(q/τ_s)) + 0.25 mean_seen KL + 0.001 mean H(softmax q). After each
 step P <- unit(0.99 P + 0.01 unit(Qᵀ f)). τ_t falls from 0.15 to 0.07 and τ_s from 0.5 to 0.1 by half a cosine over 200
-steps. The first step's batch gives the prototypes, by k-means++. The released head has no S4 layer, nor has this one.
+steps. The first step's batch gives the prototypes, by k-means++.
 
 Sources: arXiv:2605.12241, AI4HealthUOL/ecg-pretraining-strategies (recipe-pretraining §4.5), all numbers; Hsu et al.
 2021 (HuBERT); Cuturi 2013 (Sinkhorn); Arthur & Vassilvitskii 2007 (k-means++).
@@ -41,7 +41,7 @@ class HuBERT(Distillation):
     hidden_weight: float = Field(0.75, ge=0, le=1)  # the rest is the weight of tokens that were seen
     entropy: float = Field(0.001, ge=0)  # weight of the student's entropy
     prototype_momentum: float = Field(0.99, ge=0, le=1)
-    head: Head = "mlp"
+    head: Head = "mlp"  # "s4" is in the other heads of the release, not in this one
 
     def build(self, backbone: Backbone) -> HuBERTModel:
         """Return the backbone with its head, teacher and prototypes."""
@@ -64,7 +64,7 @@ class HuBERTModel(Distiller):
         spec, step = self.settings, self.teacher.updates.count
         seen = self.teacher.tokens(batch)
         hidden = self.hide(seen.valid, generator)
-        logits = self.head(self.backbone.tokens(batch, hidden).values).float().flatten(0, 1)
+        logits = self.head(self.student(batch, hidden)).float().flatten(0, 1)
         features, valid = F.normalize(seen.values.float(), dim=-1).flatten(0, 1), seen.valid.flatten().float()
         weights = valid * hidden.flatten(), valid * ~hidden.flatten()
         temperature = cosine(*spec.teacher_temperature, step, spec.warmup)

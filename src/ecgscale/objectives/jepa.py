@@ -8,8 +8,8 @@ sequence run too. Blocks are counted in real tokens; where tokens are beats lead
 lead.
 
 The predictor is narrow bidirectional attention with sinusoidal positions, as in I-JEPA (which tells it the places to
-predict; here the hidden tokens already stand there). The release puts a bidirectional S4 layer of state 64 and a linear
-layer there; attention asks nothing of the backbone and leaves out tokens that are not real.
+predict; here the hidden tokens already stand there); it asks nothing of the backbone and leaves out tokens that are not
+real. `predictor = "s4"` is the release's: a bidirectional S4 layer of state 64, then a linear one.
 
 `published_blocks` is the release's masking: no target block shorter than 64 tokens, and 64 random tokens, targets
 included, as context where fewer remain. It makes sense in windows of far more than 64 tokens (300 in the release).
@@ -32,6 +32,7 @@ from ecgscale.backbones import Backbone
 from ecgscale.batch import Batch
 from ecgscale.nn import Block, head_count
 from ecgscale.objectives import Loss, Objective, ObjectiveSpec
+from ecgscale.objectives._distillation import released_block
 from ecgscale.objectives._teacher import Teacher
 
 PUBLISHED_FLOOR = 64  # tokens
@@ -67,6 +68,7 @@ class JEPA(ObjectiveSpec):
     published_blocks: bool = False  # see the module's text; `min_keep` is then 64
     target_norms: Literal[1, 2] = 1  # layer norms of the target; the release has two in a row
     overlaps: Literal["repeated", "once"] = "repeated"  # tokens in several target blocks, I-JEPA and the release
+    predictor: Literal["attention", "s4"] = "attention"  # I-JEPA; "s4": arXiv:2605.12241
     predictor_width: int = Field(0, ge=0)  # 0 = half of the tokens' width, as I-JEPA's 384 of ViT-B's 768
     predictor_depth: int = Field(2, ge=1)  # blocks; ours, I-JEPA 6 to 12
 
@@ -81,8 +83,10 @@ class JEPAModel(Objective):
     def __init__(self, backbone: Backbone, spec: JEPA) -> None:
         super().__init__()
         self.backbone, self.spec = backbone, spec
-        width = spec.predictor_width or max(8, 2 * round(backbone.token_width / 4))
-        self.predictor = Predictor(backbone.token_width, width, spec.predictor_depth)
+        features = backbone.token_width
+        width = spec.predictor_width or max(8, 2 * round(features / 4))
+        attention = spec.predictor == "attention"
+        self.predictor = Predictor(features, width, spec.predictor_depth) if attention else S4Predictor(features)
         self.teacher = Teacher(backbone, spec.teacher, spec.momentum, spec.momentum_final, spec.ramp)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Loss:
@@ -130,6 +134,18 @@ class Predictor(nn.Module):
         for block in self.blocks:
             x, _ = block(x, bias)
         return self.leave(self.norm(x))
+
+
+class S4Predictor(nn.Module):
+    """The release's: an S4 layer and a linear one, of the tokens' width."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.before, self.leave = released_block(features), nn.Linear(features, features)
+
+    def forward(self, tokens: Tensor, valid: Tensor) -> Tensor:
+        """Return [batch, token, features] from the student's tokens of the same shape."""
+        return self.leave(self.before(tokens)[0])
 
 
 def sinusoids(count: int, width: int, device: torch.device) -> Tensor:
