@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from ecgscale.nn import SequenceEncoder
 from ecgscale.objectives.beat_codes import Codebook
 from ecgscale.training.size import count
 from ecgscale.views import BeatTokens
+
+from .golden import rule
 
 PARTS = {
     "mask_token": "mask_token",
@@ -37,14 +38,6 @@ LAYERS = {
     "feed_forward.down": "1.net.4",
 }
 SHAPES = {"mask_token": (1, 1), "positions": (1,)}  # leading axes the origin has and we have not
-
-
-def rule(key: str, shape: tuple[int, ...], scale: float) -> Tensor:
-    """The weights of the golden vectors (their README, "Rebuilding the weights")."""
-    z = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode()))).standard_normal(shape).astype(np.float32)
-    if len(shape) >= 2:
-        return torch.from_numpy(np.float32(scale) * z)
-    return torch.from_numpy((1 if key.endswith("weight") else 0) + np.float32(0.1) * z)
 
 
 def origin_key(ours: str) -> str:

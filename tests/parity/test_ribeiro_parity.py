@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,7 @@ import torch
 from ecgscale.backbones.resnet1d import ResNet, ResNet1d
 from ecgscale.training.size import count, size
 
-
-def rule(key: str, shape: tuple[int, ...], scale: float) -> torch.Tensor:
-    """The weights of the golden vectors (their README, "Rebuilding the weights")."""
-    z = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode()))).standard_normal(shape).astype(np.float32)
-    if len(shape) >= 2:
-        return torch.from_numpy(np.float32(scale) * z)
-    if key.endswith("running_var"):
-        return torch.from_numpy(1 + np.float32(0.1) * np.abs(z))
-    return torch.from_numpy((1 if key.endswith("weight") else 0) + np.float32(0.1) * z)
+from .golden import rule
 
 
 def origin_key(ours: str) -> str:
