@@ -30,6 +30,7 @@ from ecgscale.study.effects import effects_of
 from ecgscale.study.expand import HANDCRAFTED, Plan, Search, expand
 from ecgscale.study.fits import fit_all
 from ecgscale.study.price import price
+from ecgscale.study.ranking import ranking_of
 from ecgscale.study.stored import load_evaluation
 from ecgscale.study.study import Study, StudyError
 from ecgscale.study.table import build_table
@@ -373,6 +374,7 @@ def _report(plan: Plan, lab: Lab, frame: pd.DataFrame, fits: list[dict[str, Any]
         fits=fits,
         corpora=[_manifest(label, source.open()) for label, source in plan.sources.items()],
         overlaps=plan.overlaps,
+        ranking=ranking_of(plan, lab),
         effects=effects_of(plan, lab),
         skipped=plan.skipped,
         tuning=[_search(search) for search in plan.tuning],

@@ -18,9 +18,10 @@ from ecgscale.evaluation.evaluate import EvalSpec
 from ecgscale.lab import Lab, write_json
 from ecgscale.runs import Recipe, RunSpec
 from ecgscale.spec import part
-from ecgscale.study import effects
+from ecgscale.study import compared
 from ecgscale.study.effects import effects_of
 from ecgscale.study.expand import PlannedEval, PlannedRun
+from ecgscale.study.ranking import ranking_of
 
 RECORDS = 120
 BACKBONES = {"resnet1d": 0.0, "beat_transformer": 0.2}
@@ -94,7 +95,7 @@ def fill(lab: Lab, runs: Sequence[PlannedRun]) -> None:
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     corpus: Any = Indexed()
-    monkeypatch.setattr(effects, "opened", lambda path: corpus)
+    monkeypatch.setattr(compared, "opened", lambda path: corpus)
     return Lab(tmp_path / "lab")
 
 
@@ -131,6 +132,21 @@ def test_tasks_in_distribution_are_left_out_unless_there_are_no_others(lab: Lab,
     }  # fmt: skip
     inside = [replace(p, evaluations=every[2:]) for p in runs]
     assert effects_of(plan_of(inside), lab)["setting"]["split"] == "id"
+
+
+def test_families_are_in_the_order_of_their_loss_with_what_pre_training_added(lab: Lab, tmp_path: Path) -> None:
+    runs = crossing(evaluations(tmp_path))
+    fill(lab, runs)
+    found = ranking_of(plan_of(runs), lab)
+    assert [(r["backbone"], r["objective"]) for r in found["rows"]] == [
+        ("resnet1d", "supervised"), ("beat_transformer", "supervised"), ("resnet1d", "cmsc"),
+        ("beat_transformer", "cmsc"),
+    ]  # fmt: skip
+    assert [r["gain"] for r in found["rows"]] == pytest.approx([-0.295, -0.295, -0.095, -0.095])
+    assert [r["value"] - found["rows"][0]["value"] for r in found["rows"]] == pytest.approx([0, 0.2, 0.2, 0.4])
+    assert [(r["best"], r["worst"]) for r in found["rows"]] == [(1, 1), (2, 3), (2, 3), (4, 4)]
+    assert all(r["gain_lo"] <= r["gain"] <= r["gain_hi"] and r["n_seeds"] == 2 for r in found["rows"])
+    assert found["setting"]["tasks"] == 2 and ranking_of(plan_of(runs[:2]), lab) == {}
 
 
 def test_a_study_without_two_by_two_gives_nothing(lab: Lab, tmp_path: Path) -> None:

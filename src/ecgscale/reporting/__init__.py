@@ -34,6 +34,7 @@ class ReportInput:
         skipped: What the plan left out and why.
         tuning: Searches of learning rates: `family`, `arm`, `size`, `D`, `criterion`, `trials` [[rate, score]], `lr`,
             `distance`, `at_edge`.
+        ranking: What `study.ranking.ranking_of` returns; {} where no two families can be compared.
         effects: What `study.effects.effects_of` returns; {} where nothing was crossed.
         environment: `machine`, `torch`, `threads`, `seconds`.
         notes: Sentences the reader must know, such as where the learning rates come from.
@@ -47,6 +48,7 @@ class ReportInput:
     overlaps: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[dict[str, Any]] = field(default_factory=list)
     tuning: list[dict[str, Any]] = field(default_factory=list)
+    ranking: dict[str, Any] = field(default_factory=dict)
     effects: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

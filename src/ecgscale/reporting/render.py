@@ -18,7 +18,7 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from ecgscale.reporting import ReportError, ReportInput, effects, findings, inventory, style, tables, training
+from ecgscale.reporting import ReportError, ReportInput, effects, findings, inventory, ranking, style, tables, training
 from ecgscale.reporting.curves import is_pretext_transfer, law_name
 from ecgscale.reporting.rows import PAIRED, comparable, failed, families, forms, paired, prepare, records_of, title
 from ecgscale.reporting.tables import Table
@@ -126,7 +126,7 @@ def compose(report: ReportInput) -> Page:
     made += [tables.winners(findings.standings(rows, m), m) for m in metrics[:2]]
     made += [tables.results(rows, m) for m in metrics]
     made += [tables.paired(paired(table)), *tables.forms(forms(report, table)), *_laws(report)]
-    made += effects.tables_of(report.effects)
+    made += [*ranking.tables_of(report.ranking), *effects.tables_of(report.effects)]
     made += [
         inventory.corpora(report.corpora),
         inventory.prevalence(report.corpora),
@@ -134,6 +134,7 @@ def compose(report: ReportInput) -> Page:
     ]
     made += [inventory.overlaps(report.overlaps), tables.failures(failed(table)), tables.left_out(report.skipped)]
     said = findings.sentences(report, table)
+    said[0:0] = ranking.sentences(report.ranking)
     said[-2:-2] = effects.sentences(report.effects)  # before where the ECGs come from and what was run
     return Page(report, table, said, gallery(report, table), [t for t in made if t.rows])
 
@@ -185,6 +186,7 @@ def json_twin(page: Page) -> dict[str, Any]:
         "families": [{"name": f, "colour": m.colour, "marker": m.marker} for f, m in looks.items()],
         "figures": [_figure_twin(f, report.command) for f in page.figures],
         "tables": [_table_twin(t, report.command) for t in page.tables],
+        "ranking": report.ranking,
         "effects": report.effects,
         "overlaps": report.overlaps,
         "skipped": report.skipped,

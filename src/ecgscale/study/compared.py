@@ -1,0 +1,82 @@
+"""Which runs of a study are held against each other, on which tasks, and what each scored on every held-out record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ecgscale.fitting.resample import Measured
+from ecgscale.lab import Lab
+from ecgscale.spec import Plugin
+from ecgscale.study.expand import Plan, PlannedEval, PlannedRun
+from ecgscale.study.stored import load_evaluation, load_losses
+from ecgscale.study.work import opened
+
+SCORES = ("loss_minus_random", "loss")
+Pair = tuple[PlannedRun, PlannedRun]  # a run, and random weights of its backbone and size
+
+
+def setting_of(plan: Plan, worth: Callable[[Sequence[PlannedRun]], int]) -> list[PlannedRun]:
+    """Return the runs of the one arm, size and D that are worth the most, then of the largest size, then D."""
+    groups: dict[tuple[str, int, int], list[PlannedRun]] = {}
+    for p in plan.runs.values():
+        if p.role == "grid" and not p.provisional:
+            groups.setdefault((p.arm, p.target, p.run.D), []).append(p)
+    best = max(groups, key=lambda key: (worth(groups[key]), key[1], key[2]), default=None)
+    return groups[best] if best else []
+
+
+def tasks_of(runs: Sequence[PlannedRun]) -> list[PlannedEval]:
+    """Return the evaluations that are averaged: out of distribution, or all where there are none."""
+    planned = list({e.spec.uid: e for p in runs for e in p.evaluations}.values())
+    return [e for e in planned if e.split == "ood"] or planned
+
+
+def paired(plan: Plan, lab: Lab, runs: Sequence[PlannedRun], tasks: Sequence[PlannedEval]) -> list[Pair]:
+    """Return the runs that the lab holds measured on all tasks, each with equally measured random weights beside it."""
+    random = {(p.arm, p.run.backbone.uid): p for p in plan.runs.values() if p.run.objective is None}
+    pairs = [(p, base) for p in runs if (base := random.get((p.arm, p.run.backbone.uid)))]
+    return [
+        pair for pair in pairs
+        if tasks and all(load_evaluation(lab, p.run.uid, e.spec) is not None for p in pair for e in tasks)
+    ]  # fmt: skip
+
+
+def cells_of(runs: Sequence[PlannedRun]) -> list[tuple[str, str]]:
+    """Return backbone and objective of every run: names of parts, with the fields in which specs of one name differ."""
+    backbones = _levels([p.run.backbone for p in runs])
+    objectives = _levels([p.run.objective for p in runs if p.run.objective is not None])
+    return list(zip(backbones, objectives, strict=True))
+
+
+def _levels(specs: Sequence[Plugin]) -> list[str]:
+    fields: dict[str, dict[str, list[Any]]] = {}
+    for spec in specs:
+        for key, value in spec.dump().items():
+            fields.setdefault(spec.part_name(), {}).setdefault(key, []).append(value)
+    differ = {
+        name: [key for key, values in found.items() if key != "dial" and any(v != values[0] for v in values)]
+        for name, found in fields.items()
+    }  # fmt: skip
+    return [_level(spec, differ[spec.part_name()]) for spec in specs]
+
+
+def _level(spec: Plugin, differ: list[str]) -> str:
+    dump = spec.dump()
+    said = ", ".join(f"{key} {dump[key]}" for key in differ)
+    return f"{spec.part_name()} ({said})" if said else spec.part_name()
+
+
+def measured(lab: Lab, pairs: Sequence[Pair], tasks: Sequence[PlannedEval], score: str) -> tuple[Measured, ...]:
+    """Return what every run scored: its loss, or that minus the loss of the random weights it is paired with."""
+    made = []
+    for e in tasks:
+        corpus = opened(e.source.path)
+        patients = corpus.index["patient"].factorize()[0][e.spec.tested(corpus)]
+        values = np.stack([load_losses(lab, p.run.uid, e.spec) for p, _ in pairs])
+        if score == "loss_minus_random":
+            values = values - np.stack([load_losses(lab, base.run.uid, e.spec) for _, base in pairs])
+        made.append(Measured(e.spec.uid, e.spec.corpus, values, patients))
+    return tuple(made)

@@ -1,0 +1,51 @@
+"""The families of a study in order, over all its tasks together: read from the lab (`fitting.ranking`).
+
+One setting enters: the arm, size and D at which the most families were trained; of equal ones the largest size, then
+the largest D. Scores are means over held-out records of tasks out of distribution (of all, where a study has none).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from ecgscale.fitting.ranking import ranking
+from ecgscale.lab import Lab
+from ecgscale.study.compared import SCORES, cells_of, measured, paired, setting_of, tasks_of
+from ecgscale.study.expand import Plan
+
+
+def ranking_of(plan: Plan, lab: Lab, seed: int = 0) -> dict[str, Any]:
+    """Return the order of the families as plain data, or {} where no two of them can be compared.
+
+    Args:
+        plan: The study's plan.
+        lab: Where results stand.
+        seed: Of the bootstrap, which draws `study.resamples` times.
+
+    Returns:
+        `setting` (arm, pretrain, target, D, split, tasks) and `rows` (backbone, objective, value, lo, hi, rank, best,
+        worst, n_seeds, n_patients; gain, gain_lo, gain_hi: the loss minus that of random weights of its size).
+    """
+    runs = setting_of(plan, lambda some: len(set(cells_of(some))))
+    tasks = tasks_of(runs)
+    done = paired(plan, lab, runs, tasks)
+    cells = cells_of([p for p, _ in done])
+    if len(set(cells)) < 2:
+        return {}
+    names = ["\n".join(cell) for cell in cells]
+    gain, loss = (
+        {r.name: r for r in ranking(names, measured(lab, done, tasks, score), plan.study.resamples, seed)}
+        for score in SCORES
+    )
+    rows = []
+    for name, ranked in loss.items():
+        backbone, objective = name.split("\n")
+        numbers = {key: value for key, value in asdict(ranked).items() if key != "name"}
+        g = gain[name]
+        rows.append({"backbone": backbone, "objective": objective, **numbers,
+                     "gain": g.value, "gain_lo": g.lo, "gain_hi": g.hi})  # fmt: skip
+    first = done[0][0]
+    setting = {"arm": first.arm, "pretrain": first.source.label, "target": first.target, "D": first.run.D,
+               "split": tasks[0].split, "tasks": len(tasks)}  # fmt: skip
+    return {"setting": setting, "rows": rows}
