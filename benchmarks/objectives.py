@@ -207,6 +207,8 @@ class PlainMAE(Plain):
 
     def __init__(self, ours: Any) -> None:
         super().__init__(ours, ours.patch_width, teacher=False)
+        width = self.student.width
+        self.head = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, ours.patch_width))
 
     def forward(self, batch: Batch) -> Tensor:
         stride, length = self.student.net.stem[0].stride[0], 20

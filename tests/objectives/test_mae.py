@@ -82,7 +82,7 @@ def test_the_prediction_does_not_depend_on_hidden_samples(build: Any, batch: Any
 @pytest.mark.parametrize("across", ["time", "lead"])
 def test_predicting_zero_costs_the_mean_square_of_what_is_hidden(build: Any, batch: Any, across: str) -> None:
     model = build(across=across).eval()
-    model.head.weight.data.zero_(), model.head.bias.data.zero_()
+    model.head[-1].weight.data.zero_(), model.head[-1].bias.data.zero_()
     loss = run(model, batch)
     where = hidden(batch, model.spec) & batch.lead_ok[..., None]
     beneath = model.backbone.patches(replace(batch, signal=where.float())).bool()
@@ -134,7 +134,7 @@ def test_the_generator_decides_alone(build: Any, batch: Any) -> None:
 
 def test_normalised_targets_do_not_depend_on_amplitude(build: Any, batch: Any) -> None:
     model = build(norm_targets=True).eval()
-    model.head.weight.data.zero_(), model.head.bias.data.zero_()
+    model.head[-1].weight.data.zero_(), model.head[-1].bias.data.zero_()
     torch.testing.assert_close(
         run(model, batch).value, run(model, replace(batch, signal=5 * batch.signal)).value, rtol=1e-3, atol=0
     )

@@ -1,10 +1,13 @@
 """Masked reconstruction: half of the window is hidden and drawn anew from the rest; the plain reference that runs on
 every backbone.
 
-Time is cut into patches, a share of them is set to zero in the signal the backbone reads, and a linear layer turns each
+Time is cut into patches, a share of them is set to zero in the signal the backbone reads, and a decoder turns each
 token into the samples beneath it: mean((prediction - sample)²) over hidden samples only. Since the samples themselves
 are hidden, no architecture can leak them; a hidden stretch looks like a flat baseline. Departures from He et al.: every
-token passes the encoder, and the decoder is linear, as in SimMIM.
+token passes the encoder, and the decoder has one hidden layer and sees its own token only.
+
+A linear decoder, as in SimMIM, cannot place a wave within a token that is longer than a beat: under it a ResNet, whose
+tokens are 256 samples, explains nothing of what is hidden and its features vanish (LOG, 2026-11-21).
 
 Where tokens are beats, these stay where they were found in the whole signal: the network knows when a hidden beat is,
 not its shape.
@@ -27,6 +30,8 @@ from ecgscale.backbones import Backbone
 from ecgscale.batch import Batch
 from ecgscale.objectives import Loss, Objective, ObjectiveSpec
 
+HIDDEN = 4  # width of the decoder's hidden layer over that of the tokens
+
 
 class MAE(ObjectiveSpec):
     """Masked reconstruction on any backbone."""
@@ -37,10 +42,11 @@ class MAE(ObjectiveSpec):
     patch_s: float = Field(0.2, gt=0)  # s; ours, a few waves of a beat
     ratio: float = Field(0.5, gt=0, lt=1)  # share of patches hidden; ours, 0.75 for images in He et al. and ST-MEM
     across: Literal["time", "lead"] = "time"  # "time" hides a patch in all leads; "lead" lead by lead, ST-MEM
+    decoder: Literal["mlp", "linear"] = "mlp"  # "linear": SimMIM
     norm_targets: bool = False  # samples of each token standardised, He et al.'s better variant
 
     def build(self, backbone: Backbone) -> MAEModel:
-        """Return the backbone with its linear decoder."""
+        """Return the backbone with its decoder."""
         return MAEModel(backbone, self)
 
 
@@ -50,7 +56,9 @@ class MAEModel(Objective):
     def __init__(self, backbone: Backbone, spec: MAE) -> None:
         super().__init__()
         self.backbone, self.spec = backbone, spec
-        self.head = nn.Linear(backbone.token_width, backbone.patch_width)
+        width, out = backbone.token_width, backbone.patch_width
+        hidden = [nn.Linear(width, HIDDEN * width), nn.GELU()] if spec.decoder == "mlp" else []
+        self.head = nn.Sequential(*hidden, nn.Linear(HIDDEN * width if hidden else width, out))
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Loss:
         """Return the mean squared error of the hidden samples, in the signal's unit squared (1 where targets are
