@@ -22,7 +22,7 @@ CHEAP_OPERATIONS = """
 _conj _local_scalar_dense _native_batch_norm_legit _softmax _softmax_backward_data _to_copy _unsafe_view add add_
 addcmul alias any arange argsort as_strided bitwise_and bitwise_not cat clamp clamp_min clone constant_pad_nd copy_ cos
 cudnn_batch_norm cumsum detach div div_ embedding embedding_dense_backward empty empty_like eq expand fill_ flip
-floor_divide full full_like gather ge gelu gelu_backward glu glu_backward gt index index_put index_select lift_fresh lt
+floor_divide full full_like gather ge gelu gelu_backward gt index index_put index_select lift_fresh lt
 masked_fill masked_fill_ max max_pool2d_with_indices max_pool2d_with_indices_backward maximum mean minimum mul mul_
 native_batch_norm native_batch_norm_backward native_layer_norm native_layer_norm_backward ne neg new_empty
 new_empty_strided new_full new_ones new_zeros ones ones_like permute pow randint random_ relu remainder repeat reshape
