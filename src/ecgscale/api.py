@@ -48,9 +48,11 @@ def run(
     changes: Mapping[str, Any] | None = None,
     workers: int | None = None,
     device: str = "auto",
+    hours: float | None = None,
+    flop: float | None = None,
     command: str | None = None,
 ) -> pd.DataFrame:
-    """Do all of a study: ingest, train, evaluate, fit and report.
+    """Do all of a study, or what a budget allows: ingest, train, evaluate, fit and report.
 
     Args:
         study: A study, its file, or the name of a packaged one.
@@ -59,6 +61,8 @@ def run(
         changes: `{"training.steps": 400}`, replaced in the study before anything is hashed.
         workers: Processes; one per core when None. Never changes a number.
         device: "auto", "cpu" or "cuda".
+        hours: Of wall time; then runs save their state and stop, and what is there is fitted and reported.
+        flop: Of training, likewise.
         command: How this was asked for, for the report.
 
     Returns:
@@ -76,11 +80,12 @@ def run(
         execution.prepare(study, binder, executor, console)
         plan = expand(study, binder)
         trained = measured = 0
+        budget, spent = execution.Budget(hours, flop), execution.Spent(started)
         while True:  # once; with learning rates to search: trials, then perhaps an extension, then the grid
-            outcome, failures = execution.execute(plan, lab, workers, device, executor, console)
+            outcome, failures = execution.execute(plan, lab, workers, device, executor, console, budget, spent)
             trained, measured = trained + outcome.trained, measured + outcome.measured
             _write_study(plan, lab, failures)
-            if not plan.waiting:
+            if outcome.paused or not plan.waiting:
                 break
             plan = expand(study, binder)
         frame = build_table(plan, lab, failures)
@@ -91,6 +96,9 @@ def run(
         write_json(lab.study(study.name) / "session.json", {"seconds": seconds, "workers": workers, "device": device})
     page = _report(plan, lab, frame, fits, command or f"ecgscale run {study.name}")
     console.print(f"trained {trained} runs, measured {measured} evaluations, {len(failures)} failed, {seconds:.0f} s")
+    if outcome.paused:
+        left = len(execution.pending(plan, lab))
+        console.print(f"stopped by the budget: {left} runs are left; the same command goes on from there")
     for uid, reason in failures.items():
         console.print(f"failed {uid}: {reason}", style="red", markup=False, soft_wrap=True)
     console.print(f"report: {page}")

@@ -21,16 +21,18 @@ SetOpt = Annotated[
 ]
 WorkersOpt = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default one per CPU core.")]
 DeviceOpt = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+HoursOpt = Annotated[float | None, typer.Option("--hours", min=0, help="Stop after so much time, to go on later.")]
+FlopsOpt = Annotated[float | None, typer.Option("--flops", min=0, help="Stop after so many FLOP of training.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
 def run(
     study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None,
-    workers: WorkersOpt = None, device: DeviceOpt = "auto",
+    workers: WorkersOpt = None, device: DeviceOpt = "auto", hours: HoursOpt = None, flops: FlopsOpt = None,
 ) -> None:  # fmt: skip
     """Do all of a study: ingest, train, evaluate, fit, report. Skips what is done, resumes what broke."""
-    _api(study).run(study, lab, _pairs(data), _values(changes), workers, device, command=_command())
+    _api(study).run(study, lab, _pairs(data), _values(changes), workers, device, hours, flops, _command())
 
 
 @app.command()

@@ -68,7 +68,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     expected = pretrain.pretrain(run, whole, corpus, codes)
     monkeypatch.setattr(pretrain, "SAVE_EVERY_S", -1.0)  # at every logged step
 
-    def stop(step: int) -> None:
+    def stop(step: int, flop: float) -> None:
         if step == 6:
             raise Interrupted
 
@@ -82,6 +82,25 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
         assert all(torch.equal(a[name], b[name]) for name in a)
     assert checkpoint.read_curve(whole / "curve.jsonl") == checkpoint.read_curve(broken / "curve.jsonl")
     assert not list(broken.glob("state*"))
+
+
+def test_a_run_that_was_asked_to_stop_goes_on_as_if_it_had_not(corpus: Corpus, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    run = spec("resnet1d", {"name": "supervised", "labels": ["AF"]}, corpus, steps=90)  # a line of the curve in 2 steps
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir(), parts.mkdir()
+    expected = pretrain.pretrain(run, whole, corpus)
+    asked, told = iter(range(1, 100)), []
+    with pytest.raises(pretrain.Paused):
+        pretrain.pretrain(run, parts, corpus, progress=lambda *said: told.append(said), halt=lambda: next(asked) == 7)
+    assert checkpoint.load_state(parts)["step"] == 7  # type: ignore[index]
+    assert told[-1] == (6, pytest.approx(6 * run.recipe.batch * expected.flop_per_record))
+    with pytest.raises(pretrain.Paused):
+        pretrain.pretrain(run, parts, corpus, progress=lambda *said: told.append(said), halt=lambda: True)
+    assert told[-1] == (8, pytest.approx(run.recipe.batch * expected.flop_per_record))  # spent by that call alone
+    resumed = pretrain.pretrain(run, parts, corpus)
+    assert resumed.model_copy(update={"seconds": expected.seconds}) == expected
+    assert checkpoint.read_curve(whole / "curve.jsonl") == checkpoint.read_curve(parts / "curve.jsonl")
 
 
 def test_a_torn_newest_state_falls_back_to_the_previous_one(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterable, MutableSequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -24,6 +24,7 @@ from ecgscale.study.display import Display
 from ecgscale.study.expand import HANDCRAFTED, Plan, PlannedEval, PlannedRun
 from ecgscale.study.stored import load_evaluation
 from ecgscale.study.study import Study
+from ecgscale.training.pretrain import Paused
 
 PR_SET_PDEATHSIG = 1
 POLL_S = 0.5  # between two looks at the steps of the runs under way
@@ -33,12 +34,43 @@ RETRY_S = 2.0  # before asking again for a run that another process holds
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a job did: `trained` runs, `measured` evaluations, or the reason it failed; `held` by another process."""
+    """What a job did: `trained` runs, `measured` evaluations, or the reason it failed; `held` by another process, or
+    `paused` with its state saved."""
 
     trained: int = 0
     measured: int = 0
     held: bool = False
+    paused: bool = False
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one call may spend; None is without end.
+
+    Attributes:
+        hours: Of wall time, from the call on.
+        flop: Of training.
+    """
+
+    hours: float | None = None
+    flop: float | None = None
+
+    def spent(self, seconds: float, flop: float) -> str | None:
+        """Return which of the two is spent, in words, or None."""
+        if self.hours is not None and seconds >= 3600 * self.hours:
+            return f"{self.hours:g} hours"
+        if self.flop is not None and flop >= self.flop:
+            return f"{self.flop:.3g} FLOP"
+        return None
+
+
+@dataclass(slots=True)
+class Spent:
+    """What a call has spent: since when (time.monotonic), and FLOP of training."""
+
+    since: float = field(default_factory=time.monotonic)
+    flop: float = 0.0
 
 
 class Workers(ProcessPoolExecutor):
@@ -50,21 +82,33 @@ class Workers(ProcessPoolExecutor):
 
     Attributes:
         steps: The step that the run in each slot [count] has reached, written by the workers.
+        flop: What its training has spent in this call.
+        halt: Set to 1, runs save their state and stop.
     """
 
     def __init__(self, count: int, threads: int) -> None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported in the workers
         context = multiprocessing.get_context("spawn")
         self.steps = context.Array("q", count, lock=False)
-        super().__init__(count, context, _begin, (threads, os.getpid(), self.steps))
+        self.flop = context.Array("d", count, lock=False)
+        self.halt = context.Array("b", 1, lock=False)
+        super().__init__(count, context, _begin, (threads, os.getpid(), _Shared(self.steps, self.flop, self.halt)))
 
 
-_steps: MutableSequence[int] = []  # in a worker: `Workers.steps`
+class _Shared(NamedTuple):
+    """What a worker shares with the process that started it, see `Workers`."""
+
+    steps: MutableSequence[int]
+    flop: MutableSequence[float]
+    halt: MutableSequence[int]
 
 
-def _begin(threads: int, parent: int, steps: MutableSequence[int]) -> None:
-    global _steps
-    _steps = steps
+_shared = _Shared([], [], [0])  # in a worker
+
+
+def _begin(threads: int, parent: int, shared: _Shared) -> None:
+    global _shared
+    _shared = shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -113,13 +157,19 @@ def _ingest(source: Source) -> None:
 
 def _job(lab_root: Path, planned: PlannedRun, device: str, slot: int) -> Outcome:
     lab = Lab(lab_root)
+
+    def progress(step: int, flop: float) -> None:
+        _shared.steps[slot], _shared.flop[slot] = step, flop
+
     try:
-        trained = work.train(lab, planned, device, partial(_steps.__setitem__, slot))
+        trained = work.train(lab, planned, device, progress, lambda: bool(_shared.halt[0]))
         if lab.result(planned.run.uid) is None:
             return Outcome(held=True)
         if planned.role == "codebook":
             work.cache_codes(lab, planned, device)
         return Outcome(int(trained and planned.run.objective is not None), work.evaluate_run(lab, planned, device))
+    except Paused:
+        return Outcome(paused=True)
     except Exception as error:  # one run's failure is a row of the table, never the end of the study
         return Outcome(reason=work.failure(error))
 
@@ -161,9 +211,16 @@ def trained_weight(planned: PlannedRun, step: int) -> float:
 
 
 def execute(
-    plan: Plan, lab: Lab, workers: int, device: str, executor: Workers, console: Console
+    plan: Plan,
+    lab: Lab,
+    workers: int,
+    device: str,
+    executor: Workers,
+    console: Console,
+    budget: Budget = Budget(),
+    spent: Spent | None = None,
 ) -> tuple[Outcome, dict[str, str]]:
-    """Train and evaluate all that is pending.
+    """Train and evaluate all that is pending, or what a budget allows: then runs save their state and stop.
 
     Args:
         plan: What to do.
@@ -172,9 +229,11 @@ def execute(
         device: "cpu" or "cuda".
         executor: The processes; none is started where nothing is pending.
         console: For the one progress display.
+        budget: What may be spent.
+        spent: What was before, of the same budget; counted on.
 
     Returns:
-        Totals, and run uid → reason of what failed.
+        Totals, and run uid → reason of what failed; `paused` where the budget ended it.
 
     Raises:
         RuntimeError: a worker was killed.
@@ -185,16 +244,24 @@ def execute(
     running: dict[Future[Outcome], tuple[PlannedRun, int]] = {}  # and the slot of its steps
     free = list(range(workers))
     failures: dict[str, str] = {}
+    spent = spent or Spent()
     trained = measured = finished = 0
+    ended = False
     completed, jobs = 0.0, len(waiting)
     if not waiting and not handcrafted:
         return Outcome(), failures
     with Display(console, sum(map(weight, waiting))) as display:
-        while waiting or running or handcrafted:
-            for planned in _ready(waiting, plan, lab, failures)[: max(0, workers - len(running) - len(handcrafted))]:
+        while (waiting and not ended) or running or handcrafted:
+            under_way = sum(executor.flop[slot] for _, slot in running.values())
+            if not ended and (what := budget.spent(time.monotonic() - spent.since, spent.flop + under_way)):
+                ended, executor.halt[0] = True, 1
+                console.print(f"the budget of {what} is spent: runs under way save their state and stop")
+                continue
+            room = 0 if ended else max(0, workers - len(running) - len(handcrafted))
+            for planned in _ready(waiting, plan, lab, failures)[:room]:
                 waiting.remove(planned)
                 slot = free.pop()
-                executor.steps[slot] = 0
+                executor.steps[slot], executor.flop[slot] = 0, 0.0
                 running[executor.submit(_job, lab.root, planned, device, slot)] = planned, slot
             if not running and not handcrafted:
                 time.sleep(RETRY_S)  # all that is left is held by another process, or waits for it
@@ -209,6 +276,9 @@ def execute(
                     continue
                 planned, slot = running.pop(future)
                 free.append(slot)
+                spent.flop += executor.flop[slot]
+                if outcome.paused:
+                    continue
                 if outcome.held:
                     waiting.append(planned)
                     time.sleep(RETRY_S if not running else 0)
@@ -216,9 +286,9 @@ def execute(
                 if outcome.reason:
                     failures[planned.run.uid] = outcome.reason
                 finished, completed = finished + 1, completed + weight(planned)
-            under_way = sum(trained_weight(planned, executor.steps[slot]) for planned, slot in running.values())
-            display.update(completed + under_way, f"{finished}/{jobs}")
-    return Outcome(trained, measured), failures
+            part = sum(trained_weight(planned, executor.steps[slot]) for planned, slot in running.values())
+            display.update(completed + part, f"{finished}/{jobs}")
+    return Outcome(trained, measured, paused=ended), failures
 
 
 def _unmeasured(plan: Plan, lab: Lab) -> list[tuple[PlannedEval, ...]]:

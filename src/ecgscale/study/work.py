@@ -52,11 +52,18 @@ def opened(path: Path) -> Corpus:
     return Corpus.open(path)
 
 
-def train(lab: Lab, planned: PlannedRun, device: str, progress: Callable[[int], None] | None = None) -> bool:
+def train(
+    lab: Lab,
+    planned: PlannedRun,
+    device: str,
+    progress: Callable[[int, float], None] | None = None,
+    halt: Callable[[], bool] | None = None,
+) -> bool:
     """Train a run unless the lab has it; returns whether this call trained anything.
 
     Raises:
         TrainingError: the run cannot be trained.
+        Paused: `halt` said so; the state is saved.
     """
     run = planned.run
     uid = run.uid
@@ -75,7 +82,7 @@ def train(lab: Lab, planned: PlannedRun, device: str, progress: Callable[[int], 
                 None if planned.codebook is None else np.load(codes_path(lab, planned.codebook, corpus), mmap_mode="r")
             )
             torch.set_num_threads(run.threads)
-            result = pretrain(run, folder, corpus, codes, device, progress)
+            result = pretrain(run, folder, corpus, codes, device, progress, halt)
         lab.finish(uid, result.dump())
     return True
 

@@ -35,13 +35,18 @@ class TrainingError(Explained, RuntimeError):
     """A run cannot go on: its loss is not finite, or its data do not fit it."""
 
 
+class Paused(Exception):
+    """A run was asked to stop; its state is saved, and the next call goes on from there."""
+
+
 def pretrain(
     run: RunSpec,
     folder: Path,
     corpus: Corpus,
     codes: np.ndarray | None = None,
     device: str = "cpu",
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, float], None] | None = None,
+    halt: Callable[[], bool] | None = None,
 ) -> RunResult:
     """Train a run to its end, from the newest state in `folder` if there is one.
 
@@ -51,13 +56,15 @@ def pretrain(
         corpus: The corpus whose digest the run names.
         codes: Code-book ids of the corpus, where the objective needs them.
         device: Where to compute.
-        progress: Told the step now and then.
+        progress: Told the step, and the FLOP that this call has spent, now and then.
+        halt: Asked after every step whether to stop there.
 
     Returns:
         What the run left.
 
     Raises:
         TrainingError: the loss is not finite, or D exceeds the training part.
+        Paused: `halt` said so.
     """
     started = time.monotonic()
     loaders = _loaders(run, corpus, codes)
@@ -68,7 +75,7 @@ def pretrain(
     loop = _Loop(run, folder, objective, loaders, device)
     start = loop.health()
     loop.resume()
-    loop.train(progress)
+    loop.train(progress, halt, cost * run.recipe.batch)
     tested = {step: loop.test(step) for step in {loop.best_step, run.recipe.steps}}
     checkpoint.drop_state(folder)
     return RunResult(
@@ -114,6 +121,8 @@ class _Loop:
         recipe = run.recipe
         self.validate_at = {round(recipe.steps * (i + 1) / recipe.validations) for i in range(recipe.validations)}
         self.log_every = max(1, recipe.steps // 40)
+        self.losses = torch.zeros((), device=device)  # summed since the last line of the curve
+        self.since = 0  # steps
         self.saved = time.monotonic()
         self.began = self.saved
 
@@ -124,26 +133,32 @@ class _Loop:
             self.optimiser.load_state_dict(state["optimiser"])
             self.step, self.best_step = state["step"], state["best_step"]
             self.best_loss, self.last_loss = state["best_loss"], state["last_loss"]
+            self.losses, self.since = state["losses"].to(self.device), state["since"]
             self.seconds_before = state["seconds"]
         self.curve = checkpoint.Curve(self.folder / "curve.jsonl", self.step)
 
-    def train(self, progress: Callable[[int], None] | None) -> None:
-        recipe = self.run.recipe
-        total = torch.zeros((), device=self.device)
-        since = 0
+    def train(
+        self, progress: Callable[[int, float], None] | None, halt: Callable[[], bool] | None, cost: float
+    ) -> None:
+        recipe, first = self.run.recipe, self.step
         while self.step < recipe.steps:
-            total += self._update(self.step)
-            since += 1
+            self.losses += self._update(self.step)
+            self.since += 1
             self.step += 1
             validate = self.step in self.validate_at
             if validate or self.step % self.log_every == 0:
-                self._log(float(total) / since, validate)
-                total.zero_()
-                since = 0
+                self._log(float(self.losses) / self.since, validate)
+                self.losses.zero_()
+                self.since = 0
                 if progress is not None:
-                    progress(self.step)
-                if time.monotonic() - self.saved > SAVE_EVERY_S and self.step < recipe.steps:
-                    self._save()
+                    progress(self.step, (self.step - first) * cost)
+            if self.step == recipe.steps:
+                break
+            stop = halt is not None and halt()
+            if stop or time.monotonic() - self.saved > SAVE_EVERY_S:
+                self._save()
+            if stop:
+                raise Paused
 
     def _update(self, step: int) -> torch.Tensor:
         recipe = self.run.recipe
@@ -239,6 +254,8 @@ class _Loop:
             "best_step": self.best_step,
             "best_loss": self.best_loss,
             "last_loss": self.last_loss,
+            "losses": self.losses,
+            "since": self.since,
             "seconds": self.seconds_before + time.monotonic() - self.began,
         }
         checkpoint.save_state(self.folder, state)
