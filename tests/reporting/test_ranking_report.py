@@ -64,6 +64,8 @@ def test_ties_for_the_first_place_are_marked_and_settled_ranks_are_one_number() 
     alone = {**RANKING, "rows": [row("s4", "cpc", 0.3, (1, 1, 1)), row("s4", "mae", 0.4, (2, 2, 2))]}
     assert ranking.tables_of(alone)[0].rows[0][1].mark == "best"
     assert "no other family may be first" in ranking.sentences(alone)[0]
+    inside = {**RANKING, "setting": {**RANKING["setting"], "split": "id"}}
+    assert ranking.sentences(inside) == [] and "4 tasks in distribution" in ranking.tables_of(inside)[0].caption
 
 
 def test_fields_are_named_only_where_names_alone_would_be_ambiguous() -> None:

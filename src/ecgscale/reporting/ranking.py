@@ -37,9 +37,9 @@ def tables_of(ranking: dict[str, Any]) -> list[Table]:
 
 
 def sentences(ranking: dict[str, Any]) -> list[str]:
-    """Return who is first over all tasks together, and how many others may be."""
+    """Return who is first over all tasks out of distribution together, and how many others may be."""
     rows = ranking.get("rows")
-    if not rows:
+    if not rows or ranking["setting"]["split"] != "ood":
         return []
     first, ties = rows[0], sum(r["best"] == 1 for r in rows) - 1
     helped = sum(r["gain_hi"] < 0 for r in rows)

@@ -49,7 +49,7 @@ _TUNED = {
     "beat_transformer-dinosr": 0.001,  # simulated
     "beat_transformer-hubert": 0.001,  # simulated
     "beat_transformer-jepa": 0.001,  # simulated
-    "beat_transformer-mae": 0.032,  # real and simulated
+    "beat_transformer-mae": 0.016,  # real and simulated
     "beat_transformer-masked_beats": 0.016,  # simulated
     "beat_transformer-supervised": 0.016,  # real and simulated
     "inception_time-cmsc": 0.032,  # simulated
@@ -79,7 +79,7 @@ _TUNED = {
     "s4-dinosr": 0.004,  # real and simulated
     "s4-hubert": 0.004,  # real and simulated
     "s4-jepa": 0.001,  # real and simulated
-    "s4-mae": 0.032,  # real and simulated
+    "s4-mae": 0.016,  # real and simulated
     "s4-supervised": 0.004,  # real and simulated
     "transformer-cmsc": 0.001,  # simulated
     "transformer-cpc": 0.016,  # real and simulated
@@ -87,7 +87,7 @@ _TUNED = {
     "transformer-dinosr": 0.016,  # real and simulated
     "transformer-hubert": 0.016,  # real and simulated
     "transformer-jepa": 0.004,  # real and simulated
-    "transformer-mae": 0.016,  # simulated
+    "transformer-mae": 0.004,  # simulated
     "transformer-supervised": 0.016,  # simulated
 }
 PACKAGED = {name: Rate(lr, -0.25, "study `rates`, 2026-11-21 (LOG.md)") for name, lr in _TUNED.items()}
