@@ -9,14 +9,16 @@ import platform
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from ecgscale.data.corpus import Corpus, Form
 from ecgscale.data.corpus import ingest as ingest_corpus
@@ -31,6 +33,7 @@ from ecgscale.study.expand import HANDCRAFTED, Plan, Search, expand
 from ecgscale.study.fits import fit_all
 from ecgscale.study.price import price
 from ecgscale.study.ranking import ranking_of
+from ecgscale.study.status import plot, status_of
 from ecgscale.study.stored import load_evaluation
 from ecgscale.study.study import Study, StudyError
 from ecgscale.study.table import build_table
@@ -39,6 +42,7 @@ from ecgscale.study.work import write_table
 console = Console(stderr=True, highlight=False)
 
 Bindings = Mapping[str, Path]
+WATCH_S = 5.0  # between two looks at a lab that is watched
 
 
 def run(
@@ -187,8 +191,8 @@ def show_plan(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any])
         out.print(f"note: {note}", markup=False, soft_wrap=True)
 
 
-def show_status(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any]) -> None:
-    """Print what is done, waiting and failed; nothing is ingested or trained."""
+def show_status(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any], watch: bool = False) -> None:
+    """Print what is done, running, waiting and failed; nothing is ingested or trained."""
     loaded, where = _study(study, changes), _lab(lab)
     binder = Binder(loaded, where, data)
     unread = execution.missing(loaded, binder)
@@ -196,19 +200,42 @@ def show_status(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any
         print(f"{loaded.name}: not ingested yet: {', '.join(s.label for s in unread)}; which runs are done is known "
               f"once they are (`ecgscale run` and `ecgscale plan` ingest them)")  # fmt: skip
         return
-    plan = expand(loaded, binder)
-    failures = _failures(plan, where)
-    waiting = execution.pending(plan, where)
-    failed = [p for p in waiting if p.run.uid in failures]
     out = Console(highlight=False)
-    out.print(
-        f"{plan.study.name}: {len(plan.runs) - len(waiting)} done, "
-        f"{len(waiting) - len(failed)} waiting, {len(failed)} failed"
-    )
-    measured = sum(load_evaluation(where, HANDCRAFTED, e.spec) is not None for e in plan.handcrafted)
-    out.print(f"hand-crafted baseline: {measured} of {len(plan.handcrafted)} evaluations")
-    for planned in failed:
-        out.print(f"failed {planned.run.uid}: {failures[planned.run.uid]}", markup=False)
+    if not watch:
+        out.print(_status(loaded, where, binder)[0])
+        return
+    with Live(console=out, auto_refresh=False) as live, suppress(KeyboardInterrupt):
+        while True:
+            shown, left = _status(loaded, where, binder)
+            live.update(shown, refresh=True)
+            if not left:
+                return
+            time.sleep(WATCH_S)
+
+
+def _status(study: Study, lab: Lab, binder: Binder) -> tuple[Group, bool]:
+    """Return what to print, and whether anything is left to do."""
+    plan = expand(study, binder)
+    found = status_of(plan, lab, _failures(plan, lab))
+    measured = sum(load_evaluation(lab, HANDCRAFTED, e.spec) is not None for e in plan.handcrafted)
+    left = f", about {found.seconds_left / 60:.0f} minutes left at this rate" if found.seconds_left else ""
+    lines: list[RenderableType] = [
+        Text(f"{study.name}: {found.done} done, {len(found.running)} running, {found.waiting} waiting, "
+             f"{len(found.failed)} failed{left}"),
+        Text(f"hand-crafted baseline: {measured} of {len(plan.handcrafted)} evaluations"),
+    ]  # fmt: skip
+    if found.running:
+        grid = Table("running", "size", "D", "seed", "step", "loss", "", "records/s")
+        for r in found.running:
+            run = r.planned.run
+            objective = run.objective.part_name() if run.objective else "random weights"
+            grid.add_row(f"{run.backbone.part_name()} {objective}", f"{r.planned.target:,}", f"{run.D:,}",
+                         str(run.seed), f"{r.step:,}/{run.recipe.steps:,}",
+                         f"{r.losses[-1]:.3g}" if r.losses else "", plot(r.losses),
+                         f"{r.rate:,.0f}" if r.rate else "")  # fmt: skip
+        lines.append(grid)
+    lines += [Text(f"failed {uid}: {reason}") for uid, reason in found.failed.items()]
+    return Group(*lines), bool(found.running or found.waiting)
 
 
 def show_fits(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any], as_json: bool) -> None:

@@ -23,6 +23,7 @@ WorkersOpt = Annotated[int | None, typer.Option("--workers", min=1, help="Proces
 DeviceOpt = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 HoursOpt = Annotated[float | None, typer.Option("--hours", min=0, help="Stop after so much time, to go on later.")]
 FlopsOpt = Annotated[float | None, typer.Option("--flops", min=0, help="Stop after so many FLOP of training.")]
+WatchOpt = Annotated[bool, typer.Option("--watch", help="Again every few seconds until nothing is left to do.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -42,9 +43,11 @@ def plan(study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, chang
 
 
 @app.command()
-def status(study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None) -> None:
-    """Say what is done, waiting and failed."""
-    _api(study).show_status(study, lab, _pairs(data), _values(changes))
+def status(
+    study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None, watch: WatchOpt = False,
+) -> None:  # fmt: skip
+    """Say what is done, running, waiting and failed, how fast it goes and when it ends."""
+    _api(study).show_status(study, lab, _pairs(data), _values(changes), watch)
 
 
 @app.command()

@@ -120,6 +120,17 @@ class Lab:
             finally:
                 fcntl.flock(file, fcntl.LOCK_UN)
 
+    def held(self, folder: Path) -> bool:
+        """Return whether a live process holds `folder`."""
+        try:
+            with (folder / "claim").open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader finds the old file or the new one, never a part.

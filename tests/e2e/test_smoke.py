@@ -73,7 +73,7 @@ def test_a_second_call_trains_nothing_and_changes_nothing(smoke_lab: Path) -> No
 
 
 def test_status_and_fit_and_plan_read_the_same_lab(smoke_lab: Path) -> None:
-    assert "0 waiting, 0 failed" in ecgscale("status", "smoke", "--lab", str(smoke_lab)).stdout
+    assert "0 running, 0 waiting, 0 failed" in ecgscale("status", "smoke", "--lab", str(smoke_lab)).stdout
     dumps = json.loads(ecgscale("fit", "smoke", "--lab", str(smoke_lab), "--json").stdout)
     assert dumps
     plan = ecgscale("plan", "smoke", "--lab", str(smoke_lab)).stdout

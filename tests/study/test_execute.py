@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
 from ecgscale import api
 from ecgscale.data.signal import FormError
-from ecgscale.lab import Lab
+from ecgscale.lab import Lab, write_json
 from ecgscale.study import execute, work
 from ecgscale.study.bind import Binder, Source
 from ecgscale.study.expand import PlannedRun, expand
+from ecgscale.study.status import plot, status_of
 from ecgscale.study.study import Study
 
 TINY: dict[str, Any] = {
@@ -51,7 +54,7 @@ def test_a_finished_study_starts_no_worker(lab: Path, monkeypatch: pytest.Monkey
 
 def test_status_of_a_finished_study(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
     api.show_status("smoke", lab, {}, TINY)
-    assert "smoke: 2 done, 0 waiting, 0 failed" in capsys.readouterr().out
+    assert "smoke: 2 done, 0 running, 0 waiting, 0 failed" in capsys.readouterr().out
 
 
 def test_status_says_what_is_not_ingested_and_ingests_nothing(
@@ -87,7 +90,6 @@ def test_a_form_that_cannot_be_made_is_refused_before_anything_is_ingested(
 
 def test_a_source_is_judged_by_its_first_record(tmp_path: Path) -> None:
     import numpy as np
-    import pandas as pd
 
     folder = tmp_path / "z"
     folder.mkdir()
@@ -112,13 +114,52 @@ def test_a_run_under_way_moves_the_display(lab: Path, tmp_path: Path, monkeypatc
     assert shares[0] == 0
     assert 0 < shares[1] < shares[2] == shares[3] < execute.weight(planned)
 
-    steps = [0, 0, 0]
+    shared = execute._Shared([0, 0, 0], [0.0, 0.0, 0.0], [0])
 
-    def train(lab: Lab, planned: PlannedRun, device: str, progress: Any) -> bool:
-        progress(3)
-        return False
+    def train(lab: Lab, planned: PlannedRun, device: str, progress: Any, halt: Any) -> bool:
+        progress(3, 5e6)
+        return bool(halt())
 
-    monkeypatch.setattr(execute, "_steps", steps)
+    monkeypatch.setattr(execute, "_shared", shared)
     monkeypatch.setattr(work, "train", train)
     execute._job(tmp_path, planned, "cpu", 1)
-    assert steps == [0, 3, 0]
+    assert shared.steps == [0, 3, 0] and shared.flop == [0.0, 5e6, 0.0]
+
+
+@pytest.mark.parametrize("budget", [{"hours": 0.0}, {"flop": 1.0}])
+def test_a_spent_budget_stops_and_the_next_call_goes_on_to_the_same_table(
+    lab: Path, tmp_path: Path, budget: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = TINY | {"training.steps": 400}
+    calm = api.run("smoke", tmp_path / "calm", changes=long, workers=1, device="cpu")
+    part = api.run("smoke", tmp_path / "lab", changes=long, workers=1, device="cpu", **budget)
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "is spent: runs under way save their state and stop" in said and "the same command goes on" in said
+    assert (part["status"] == "waiting").any()
+    whole = api.run("smoke", tmp_path / "lab", changes=long, workers=1, device="cpu")
+    pd.testing.assert_frame_equal(whole, calm)
+
+
+def test_status_shows_a_run_that_a_live_process_holds(lab: Path, tmp_path: Path) -> None:
+    study = Study.load("smoke", TINY)
+    plan = expand(study, Binder(study, Lab(lab), {}))
+    empty = Lab(tmp_path / "other")
+    planned = next(p for p in plan.runs.values() if p.run.objective is not None)
+    folder = empty.run(planned.run.uid)
+    with empty.claim(folder) as mine:
+        assert mine and empty.held(folder)
+        write_json(folder / "env.json", {"started": "2026-01-01T00:00:00Z", "step": 1})
+        lines = [{"step": step, "loss": 1.0 / step} for step in (1, 2, 3)]
+        (folder / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        found = status_of(plan, empty, {})
+    (running,) = found.running
+    assert (found.done, found.waiting, found.failed) == (0, 1, {})
+    assert running.step == 3 and running.losses == [1.0, 0.5, 1 / 3]
+    assert running.rate == pytest.approx(2 * planned.run.recipe.batch / running.seconds)
+    assert found.seconds_left is not None and found.seconds_left > 0
+    assert not empty.held(folder) and status_of(plan, empty, {planned.run.uid: "no"}).failed == {planned.run.uid: "no"}
+
+
+def test_a_curve_is_drawn_as_bars() -> None:
+    assert plot([3.0, 2.0, 1.0]) == "█▅▁" and plot([1.0, 1.0]) == "▁▁" and plot([float("nan")]) == ""
+    assert len(plot(list(range(1000)))) == 24

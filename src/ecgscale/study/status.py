@@ -1,0 +1,103 @@
+"""How far a study is: what is done, running, waiting and failed, how fast it goes and when it ends.
+
+A run is running where a live process holds its claim, on this machine or another on the same file system.
+"""
+
+from __future__ import annotations
+
+import calendar
+import time
+from dataclasses import dataclass
+
+from ecgscale.lab import Lab, read_json
+from ecgscale.study.execute import pending, trained_weight, weight
+from ecgscale.study.expand import Plan, PlannedRun
+from ecgscale.training.checkpoint import read_curve
+
+BARS = "▁▂▃▄▅▆▇█"
+WIDE = 24  # characters of a curve
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A run that a live process holds.
+
+    Attributes:
+        step: The last that its curve names.
+        seconds: Since this process took it.
+        rate: Records per second since then; None before its second line.
+        losses: Training losses of the curve's lines.
+    """
+
+    planned: PlannedRun
+    step: int
+    seconds: float
+    rate: float | None
+    losses: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """All runs of a plan.
+
+    Attributes:
+        done, waiting: Numbers of runs.
+        running: Those under way.
+        failed: Run key → reason.
+        seconds_left: At the present rate of the runs under way; None where none has got anywhere.
+    """
+
+    done: int
+    waiting: int
+    running: list[Running]
+    failed: dict[str, str]
+    seconds_left: float | None
+
+
+def status_of(plan: Plan, lab: Lab, failures: dict[str, str]) -> Status:
+    """Read the status of a study from its lab."""
+    todo = pending(plan, lab)
+    held = [p for p in todo if lab.held(lab.run(p.run.uid))]
+    under_way = [_running(p, lab) for p in held]
+    taken = {p.run.uid for p in held}
+    failed = {p.run.uid: failures[p.run.uid] for p in todo if p.run.uid in failures and p.run.uid not in taken}
+    provisional = sum(p.provisional for p in plan.runs.values())
+    return Status(
+        done=len(plan.runs) - len(todo) - provisional,
+        waiting=len(todo) + provisional - len(held) - len(failed),
+        running=under_way,
+        failed=failed,
+        seconds_left=_seconds_left([p for p in todo if p.run.uid not in failed], under_way),
+    )
+
+
+def _running(planned: PlannedRun, lab: Lab) -> Running:
+    folder = lab.run(planned.run.uid)
+    lines = read_curve(folder / "curve.jsonl")
+    about = read_json(folder / "env.json") or {}
+    began, first = about.get("started"), int(about.get("step", 0))
+    step = int(lines[-1]["step"]) if lines else 0
+    seconds = max(time.time() - calendar.timegm(time.strptime(began, "%Y-%m-%dT%H:%M:%SZ")), 0.0) if began else 0.0
+    rate = (step - first) * planned.run.recipe.batch / seconds if step > first and seconds > 0 else None
+    return Running(planned, step, seconds, rate, [line["loss"] for line in lines])
+
+
+def _seconds_left(todo: list[PlannedRun], running: list[Running]) -> float | None:
+    steps = {r.planned.run.uid: r.step for r in running}
+    left = sum(weight(p) - trained_weight(p, steps.get(p.run.uid, 0)) for p in todo)
+    speed = sum(
+        trained_weight(r.planned, 1) * (r.rate / r.planned.run.recipe.batch) for r in running if r.rate is not None
+    )
+    return left / speed if speed > 0 else None
+
+
+def plot(values: list[float], width: int = WIDE) -> str:
+    """Return a curve as one line of bars, the lowest value the lowest bar; the last of every group of values."""
+    shown = [v for v in values if v == v and abs(v) != float("inf")]
+    if not shown:
+        return ""
+    count = min(width, len(shown))
+    chosen = [shown[(i + 1) * len(shown) // count - 1] for i in range(count)]
+    low, high = min(chosen), max(chosen)
+    scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BARS[round((v - low) * scale)] for v in chosen)
