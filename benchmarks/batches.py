@@ -30,6 +30,7 @@ from ecgscale.data.corpus import Corpus, Form, ingest
 from ecgscale.data.split import SplitRule, corpus_parts
 from ecgscale.datasets.simulated import Simulated
 from ecgscale.loader import Loader
+from ecgscale.study.work import set_up
 
 BATCH = 64
 MEMORY = """
@@ -103,6 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("root", type=Path, help="a folder in PTB-XL's layout with records100/")
     names = [str(p.with_suffix("")) for p in sorted(parser.parse_args().root.glob("records100/**/*.hea"))]
+    set_up(1)  # as a run is trained
     with tempfile.TemporaryDirectory() as folder:
         small, large = (ingest(Simulated(count=n), None, Form(), Path(folder) / str(n)) for n in (2000, 20_000))
         loader = Loader(small, np.arange(len(small)), ("AF", "RBBB"))

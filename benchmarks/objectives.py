@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from ecgscale.batch import Batch
 from ecgscale.spec import part
+from ecgscale.study.work import set_up
 from ecgscale.training.size import solve
 from training import LEADS, SAMPLES, PlainS4, batches, seconds
 
@@ -270,7 +271,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--sizes", type=int, nargs="+", default=[20_000, 1_000_000], help="parameters")
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    set_up(given.threads)  # as a run is trained
     machine = torch.cuda.get_device_name() if given.device == "cuda" else platform.processor() or platform.machine()
     print(f"{date.today()}, {machine}, {os.cpu_count()} cores, {given.threads} threads, torch {torch.__version__}")
     print("| objective on s4 | N | ours | plain | ratio |\n|---|---|---|---|---|")

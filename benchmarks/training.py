@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from ecgscale.batch import Batch
 from ecgscale.nn import head_count
 from ecgscale.spec import part
+from ecgscale.study.work import set_up
 from ecgscale.training.size import count, solve
 from ecgscale.views import cut_beats, most_beats
 
@@ -318,7 +319,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[20_000, 1_000_000], help="parameters")
     parser.add_argument("--backbones", nargs="+", default=NAMES)
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    set_up(given.threads)  # as a run is trained
     machine = torch.cuda.get_device_name() if given.device == "cuda" else platform.processor() or platform.machine()
     print(f"{date.today()}, {machine}, {os.cpu_count()} cores, {given.threads} threads, torch {torch.__version__}")
     print("| backbone | N, ours | N, textbook | ours | textbook | ratio |\n|---|---|---|---|---|---|")
