@@ -8,8 +8,8 @@ import os
 import platform
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from ecgscale.study.stored import load_evaluation
 from ecgscale.study.study import Study, StudyError
 from ecgscale.study.table import build_table
 from ecgscale.study.work import write_table
+from ecgscale.study.workers import Workers
 
 console = Console(stderr=True, highlight=False)
 
@@ -80,7 +81,7 @@ def run(
     binder = Binder(study, lab, data or {})
     device = _device(device)
     workers = workers or max(1, (os.cpu_count() or 1) // study.training.threads)
-    with _workers(workers, study.training.threads) as executor:
+    with Workers(workers, study.training.threads) as executor:
         execution.prepare(study, binder, executor, console)
         plan = expand(study, binder)
         trained = measured = 0
@@ -350,19 +351,6 @@ def _device(device: str) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         raise StudyError("--device cuda: torch sees no GPU here; use --device cpu")
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-@contextmanager
-def _workers(count: int, threads: int) -> Iterator[execution.Workers]:
-    executor = execution.Workers(count, threads)
-    try:
-        yield executor
-    except BaseException:
-        for process in list((executor._processes or {}).values()):
-            process.terminate()
-        executor.shutdown(wait=False, cancel_futures=True)
-        raise
-    executor.shutdown(wait=False)  # idle workers end while the report is made
 
 
 def _write_study(plan: Plan, lab: Lab, failures: dict[str, str]) -> None:

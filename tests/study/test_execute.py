@@ -14,7 +14,7 @@ from rich.console import Console
 from ecgscale import api
 from ecgscale.data.signal import FormError
 from ecgscale.lab import Lab, write_json
-from ecgscale.study import execute, work
+from ecgscale.study import execute, work, workers
 from ecgscale.study.bind import Binder, Source
 from ecgscale.study.expand import PlannedRun, expand
 from ecgscale.study.status import plot, status_of
@@ -31,7 +31,7 @@ TINY: dict[str, Any] = {
 }
 
 
-class Refusing(execute.Workers):
+class Refusing(workers.Workers):
     """Workers that must not be asked for anything."""
 
     def submit(self, *args: Any, **kwargs: Any) -> Any:
@@ -47,7 +47,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_finished_study_starts_no_worker(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execute, "Workers", Refusing)
+    monkeypatch.setattr(api, "Workers", Refusing)
     frame = api.run("smoke", lab, changes=TINY, workers=1, device="cpu")
     assert set(frame["status"]) == {"ok"}
 
@@ -84,8 +84,8 @@ def test_a_form_that_cannot_be_made_is_refused_before_anything_is_ingested(
 
     monkeypatch.setattr(Source, "check", refuse)
     study, where = Study.load("smoke", TINY), Lab(tmp_path / "lab")
-    with Refusing(1, 1) as workers, pytest.raises(FormError, match="already filtered"):
-        execute.prepare(study, Binder(study, where, {}), workers, Console(file=io.StringIO()))
+    with Refusing(1, 1) as refusing, pytest.raises(FormError, match="already filtered"):
+        execute.prepare(study, Binder(study, where, {}), refusing, Console(file=io.StringIO()))
 
 
 def test_a_source_is_judged_by_its_first_record(tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ def test_a_source_is_judged_by_its_first_record(tmp_path: Path) -> None:
     }  # fmt: skip
     study = Study.load("smoke", TINY | {"data.code": described})
     binder = Binder(study, Lab(tmp_path / "lab"), {"code": folder})
-    with Refusing(1, 1) as workers, pytest.raises(FormError, match='cannot become normalise = "none"'):
-        execute.prepare(study, binder, workers, Console(file=io.StringIO()))
+    with Refusing(1, 1) as refusing, pytest.raises(FormError, match='cannot become normalise = "none"'):
+        execute.prepare(study, binder, refusing, Console(file=io.StringIO()))
 
 
 def test_a_run_under_way_moves_the_display(lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,13 +114,13 @@ def test_a_run_under_way_moves_the_display(lab: Path, tmp_path: Path, monkeypatc
     assert shares[0] == 0
     assert 0 < shares[1] < shares[2] == shares[3] < execute.weight(planned)
 
-    shared = execute._Shared([0, 0, 0], [0.0, 0.0, 0.0], [0])
+    shared = workers.Shared([0, 0, 0], [0.0, 0.0, 0.0], [0])
 
     def train(lab: Lab, planned: PlannedRun, device: str, progress: Any, halt: Any) -> bool:
         progress(3, 5e6)
         return bool(halt())
 
-    monkeypatch.setattr(execute, "_shared", shared)
+    monkeypatch.setattr(workers, "_shared", [shared])
     monkeypatch.setattr(work, "train", train)
     execute._job(tmp_path, planned, "cpu", 1)
     assert shared.steps == [0, 3, 0] and shared.flop == [0.0, 5e6, 0.0]

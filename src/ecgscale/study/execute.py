@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-import multiprocessing
-import os
-import signal
-import sys
 import time
-from collections.abc import Iterable, MutableSequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.console import Console
 
@@ -23,12 +18,13 @@ from ecgscale.study.bind import Binder, Source
 from ecgscale.study.display import Display
 from ecgscale.study.expand import HANDCRAFTED, Plan, PlannedEval, PlannedRun
 from ecgscale.study.stored import load_evaluation
-from ecgscale.study.study import Study
+from ecgscale.study.study import Study, StudyError
+from ecgscale.study.workers import Workers, shared
 from ecgscale.training.pretrain import Paused
 
-PR_SET_PDEATHSIG = 1
 POLL_S = 0.5  # between two looks at the steps of the runs under way
 EVALUATION = 1500  # records drawn in training that cost as much as a run's evaluations
+KILLS = 3  # of its process while it ran alone, after which a run has failed
 RETRY_S = 2.0  # before asking again for a run that another process holds
 
 
@@ -73,50 +69,6 @@ class Spent:
     flop: float = 0.0
 
 
-class Workers(ProcessPoolExecutor):
-    """Long-lived processes that die with this one; each is started when a job first needs it.
-
-    Args:
-        count: Processes at most.
-        threads: CPU threads of each.
-
-    Attributes:
-        steps: The step that the run in each slot [count] has reached, written by the workers.
-        flop: What its training has spent in this call.
-        halt: Set to 1, runs save their state and stop.
-    """
-
-    def __init__(self, count: int, threads: int) -> None:
-        os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported in the workers
-        context = multiprocessing.get_context("spawn")
-        self.steps = context.Array("q", count, lock=False)
-        self.flop = context.Array("d", count, lock=False)
-        self.halt = context.Array("b", 1, lock=False)
-        super().__init__(count, context, _begin, (threads, os.getpid(), _Shared(self.steps, self.flop, self.halt)))
-
-
-class _Shared(NamedTuple):
-    """What a worker shares with the process that started it, see `Workers`."""
-
-    steps: MutableSequence[int]
-    flop: MutableSequence[float]
-    halt: MutableSequence[int]
-
-
-_shared = _Shared([], [], [0])  # in a worker
-
-
-def _begin(threads: int, parent: int, shared: _Shared) -> None:
-    global _shared
-    _shared = shared
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-    work.set_up(threads)
-
-
 def missing(study: Study, binder: Binder) -> list[Source]:
     """Return the sources of a study whose corpora the lab does not hold.
 
@@ -147,8 +99,14 @@ def prepare(study: Study, binder: Binder, workers: Workers | None, console: Cons
         for source in sources:
             source.open()
         return
-    for future in [workers.submit(_ingest, source) for source in sources]:
-        future.result()
+    try:
+        for future in [workers.submit(_ingest, source) for source in sources]:
+            future.result()
+    except BrokenProcessPool:
+        raise StudyError(
+            "a process was killed while it ingested (out of memory?); what it had read is kept: run the same command "
+            "again"
+        ) from None
 
 
 def _ingest(source: Source) -> None:
@@ -159,10 +117,10 @@ def _job(lab_root: Path, planned: PlannedRun, device: str, slot: int) -> Outcome
     lab = Lab(lab_root)
 
     def progress(step: int, flop: float) -> None:
-        _shared.steps[slot], _shared.flop[slot] = step, flop
+        shared().steps[slot], shared().flop[slot] = step, flop
 
     try:
-        trained = work.train(lab, planned, device, progress, lambda: bool(_shared.halt[0]))
+        trained = work.train(lab, planned, device, progress, lambda: bool(shared().halt[0]))
         if lab.result(planned.run.uid) is None:
             return Outcome(held=True)
         if planned.role == "codebook":
@@ -234,61 +192,136 @@ def execute(
 
     Returns:
         Totals, and run uid → reason of what failed; `paused` where the budget ended it.
-
-    Raises:
-        RuntimeError: a worker was killed.
     """
-    waiting = pending(plan, lab)
-    console.print(f"{plan.study.name}: {len(plan.runs)} runs, {len(waiting)} to do, {workers} workers on {device}")
-    handcrafted = {executor.submit(_handcrafted_job, lab.root, group) for group in _unmeasured(plan, lab)}
-    running: dict[Future[Outcome], tuple[PlannedRun, int]] = {}  # and the slot of its steps
-    free = list(range(workers))
-    failures: dict[str, str] = {}
-    spent = spent or Spent()
-    trained = measured = finished = 0
-    ended = False
-    completed, jobs = 0.0, len(waiting)
-    if not waiting and not handcrafted:
-        return Outcome(), failures
-    with Display(console, sum(map(weight, waiting))) as display:
-        while (waiting and not ended) or running or handcrafted:
-            under_way = sum(executor.flop[slot] for _, slot in running.values())
-            if not ended and (what := budget.spent(time.monotonic() - spent.since, spent.flop + under_way)):
-                ended, executor.halt[0] = True, 1
-                console.print(f"the budget of {what} is spent: runs under way save their state and stop")
+    return _Session(plan, lab, workers, device, executor, console, budget, spent or Spent()).run()
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """A run, or hand-crafted features to measure, and the slot it works in."""
+
+    planned: PlannedRun | None
+    evaluations: tuple[PlannedEval, ...] = ()
+    slot: int = -1
+
+    @property
+    def key(self) -> str:
+        return self.planned.run.uid if self.planned else HANDCRAFTED
+
+
+class _Session:
+    """One call of `execute`: what waits, what runs, and what came of it."""
+
+    def __init__(
+        self, plan: Plan, lab: Lab, workers: int, device: str, executor: Workers, console: Console, budget: Budget,
+        spent: Spent,
+    ) -> None:  # fmt: skip
+        self.plan, self.lab, self.device, self.executor, self.console = plan, lab, device, executor, console
+        self.budget, self.spent = budget, spent
+        runs = pending(plan, lab)
+        self.waiting = [_Work(None, group) for group in _unmeasured(plan, lab)] + [_Work(p) for p in runs]
+        self.running: dict[Future[Outcome], _Work] = {}
+        self.free = list(range(workers))
+        self.suspects: list[_Work] = []  # ran when a process was killed: they go on one at a time
+        self.kills: Counter[_Work] = Counter()
+        self.failures: dict[str, str] = {}
+        self.trained = self.measured = self.finished = 0
+        self.completed, self.jobs, self.total = 0.0, len(runs), sum(map(weight, runs))
+        self.ended = False
+        console.print(f"{plan.study.name}: {len(plan.runs)} runs, {len(runs)} to do, {workers} workers on {device}")
+
+    def run(self) -> tuple[Outcome, dict[str, str]]:
+        if not self.waiting:
+            return Outcome(), self.failures
+        with Display(self.console, self.total) as display:
+            while (self.waiting and not self.ended) or self.running:
+                self._keep_to_budget()
+                self._start()
+                if not self.running:
+                    if not self.ended:
+                        time.sleep(RETRY_S)  # all that is left is held by another process, or waits for it
+                    continue
+                for future in wait(self.running, POLL_S, FIRST_COMPLETED).done:
+                    if isinstance(future.exception(), BrokenProcessPool):
+                        self._killed()
+                        break
+                    self._end(self.running.pop(future), future.result())
+                display.update(self.completed + self._under_way(), f"{self.finished}/{self.jobs}")
+        return Outcome(self.trained, self.measured, paused=self.ended), self.failures
+
+    def _under_way(self) -> float:
+        steps = self.executor.shared.steps
+        return sum(trained_weight(w.planned, steps[w.slot]) for w in self.running.values() if w.planned)
+
+    def _keep_to_budget(self) -> None:
+        flop = self.spent.flop + sum(self.executor.shared.flop[w.slot] for w in self.running.values())
+        what = self.budget.spent(time.monotonic() - self.spent.since, flop)
+        if what and not self.ended:
+            self.ended, self.executor.shared.halt[0] = True, 1
+            self.console.print(f"the budget of {what} is spent: runs under way save their state and stop")
+
+    def _start(self) -> None:
+        """Give work to free slots: in order, or to one alone while there are suspects."""
+        ready = [] if self.ended else _ready(self.waiting, self.plan, self.lab, self.failures)
+        if self.suspects:
+            ready = [w for w in ready if w in self.suspects][: 0 if self.running else 1]
+        for w in ready[: len(self.free)]:
+            self.waiting.remove(w)
+            w.slot = self.free.pop()
+            self.executor.shared.steps[w.slot], self.executor.shared.flop[w.slot] = 0, 0.0
+            try:
+                if w.planned:
+                    future = self.executor.submit(_job, self.lab.root, w.planned, self.device, w.slot)
+                else:
+                    future = self.executor.submit(_handcrafted_job, self.lab.root, w.evaluations)
+            except BrokenProcessPool:  # since the last look
+                self._put_back(w)
+                self._killed()
+                return
+            self.running[future] = w
+
+    def _put_back(self, w: _Work) -> None:
+        self.free.append(w.slot)
+        self.waiting.insert(0, w)
+
+    def _end(self, w: _Work, outcome: Outcome) -> None:
+        """Count what came of work."""
+        self.trained, self.measured = self.trained + outcome.trained, self.measured + outcome.measured
+        self.spent.flop += self.executor.shared.flop[w.slot]
+        if outcome.held:
+            self._put_back(w)
+            self.waiting.append(self.waiting.pop(0))
+            time.sleep(RETRY_S if not self.running else 0)
+            return
+        self.free.append(w.slot)
+        if w in self.suspects:
+            self.suspects.remove(w)
+        if outcome.paused:
+            return
+        if outcome.reason:
+            self.failures[w.key] = outcome.reason
+        if w.planned:
+            self.finished, self.completed = self.finished + 1, self.completed + weight(w.planned)
+
+    def _killed(self) -> None:
+        """A process was killed, and all others ended with it: go on with new ones; work that is killed alone fails."""
+        self.executor.renew()
+        for future in list(self.running):
+            if future.exception() is None:
+                self._end(self.running.pop(future), future.result())
+        lost = list(self.running.values())
+        self.running.clear()
+        for w in lost:
+            self.kills[w] += len(lost) == 1
+            if self.kills[w] >= KILLS:
+                self._end(w, Outcome(reason="its process was killed again and again (out of memory?)"))
                 continue
-            room = 0 if ended else max(0, workers - len(running) - len(handcrafted))
-            for planned in _ready(waiting, plan, lab, failures)[:room]:
-                waiting.remove(planned)
-                slot = free.pop()
-                executor.steps[slot], executor.flop[slot] = 0, 0.0
-                running[executor.submit(_job, lab.root, planned, device, slot)] = planned, slot
-            if not running and not handcrafted:
-                time.sleep(RETRY_S)  # all that is left is held by another process, or waits for it
-                continue
-            for future in wait([*running, *handcrafted], POLL_S, FIRST_COMPLETED).done:
-                outcome = _outcome(future)
-                trained, measured = trained + outcome.trained, measured + outcome.measured
-                if future in handcrafted:
-                    handcrafted.remove(future)
-                    if outcome.reason:
-                        failures[HANDCRAFTED] = outcome.reason
-                    continue
-                planned, slot = running.pop(future)
-                free.append(slot)
-                spent.flop += executor.flop[slot]
-                if outcome.paused:
-                    continue
-                if outcome.held:
-                    waiting.append(planned)
-                    time.sleep(RETRY_S if not running else 0)
-                    continue
-                if outcome.reason:
-                    failures[planned.run.uid] = outcome.reason
-                finished, completed = finished + 1, completed + weight(planned)
-            part = sum(trained_weight(planned, executor.steps[slot]) for planned, slot in running.values())
-            display.update(completed + part, f"{finished}/{jobs}")
-    return Outcome(trained, measured, paused=ended), failures
+            self.spent.flop += self.executor.shared.flop[w.slot]
+            self._put_back(w)
+            self.suspects += [w] if w not in self.suspects else []
+        self.console.print(
+            f"a worker process was killed (out of memory?): {len(lost)} runs go on from what they saved, one at a time"
+        )
 
 
 def _unmeasured(plan: Plan, lab: Lab) -> list[tuple[PlannedEval, ...]]:
@@ -300,25 +333,11 @@ def _unmeasured(plan: Plan, lab: Lab) -> list[tuple[PlannedEval, ...]]:
     return [tuple(group) for group in by_corpus.values()]
 
 
-def _outcome(future: Future[Outcome]) -> Outcome:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        raise RuntimeError(
-            "a worker process was killed (out of memory?); what is finished is kept: run the same command again"
-        ) from None
+def _ready(waiting: Iterable[_Work], plan: Plan, lab: Lab, failures: dict[str, str]) -> list[_Work]:
+    """Work whose code-book is there; a run whose code-book failed fails with it."""
 
+    def there(book: str) -> bool:  # of a failed one, the job says in one sentence that the codes are missing
+        source = plan.runs[book].source
+        return book in failures or work.codes_path(lab, book, work.opened(source.path)).exists()
 
-def _ready(waiting: Iterable[PlannedRun], plan: Plan, lab: Lab, failures: dict[str, str]) -> list[PlannedRun]:
-    """Runs whose code-book is there; a run whose code-book failed fails with it."""
-    ready = []
-    for planned in list(waiting):
-        if planned.codebook is None:
-            ready.append(planned)
-        elif planned.codebook in failures:
-            ready.append(planned)  # its job says in one sentence that the codes are missing
-        else:
-            book = plan.runs[planned.codebook]
-            if work.codes_path(lab, planned.codebook, work.opened(book.source.path)).exists():
-                ready.append(planned)
-    return ready
+    return [w for w in waiting if w.planned is None or w.planned.codebook is None or there(w.planned.codebook)]

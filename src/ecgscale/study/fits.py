@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +11,7 @@ from ecgscale.fitting import REVISION, fit
 from ecgscale.lab import Lab, read_json, write_json
 from ecgscale.laws import Law
 from ecgscale.spec import digest, part, part_class
+from ecgscale.study.workers import Workers
 
 ID_PROBE = "id-probe"  # the common axis: linear probe on the source labels of the in-distribution corpus
 PRETEXT = "pretext"  # the own objective's held-out loss
@@ -113,7 +113,7 @@ def fit_all(
     lab: Lab,
     study: str,
     resamples: int,
-    executor: ProcessPoolExecutor | None,
+    executor: Workers | None,
 ) -> list[dict[str, Any]]:
     """Make every fit of a study that its rows do not already have; returns the dumps, in a fixed order.
 

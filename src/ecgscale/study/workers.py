@@ -1,0 +1,104 @@
+"""The worker processes of a study on one machine, and what they share with the process that started them."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, MutableSequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeVar
+
+from ecgscale.study import work
+
+PR_SET_PDEATHSIG = 1
+T = TypeVar("T")
+
+
+class Shared(NamedTuple):
+    """Memory of all processes.
+
+    Attributes:
+        steps: The step that the run in each slot has reached, written by the workers.
+        flop: What its training has spent in this call, likewise.
+        halt: [1]; set to 1, runs save their state and stop.
+    """
+
+    steps: MutableSequence[int]
+    flop: MutableSequence[float]
+    halt: MutableSequence[int]
+
+
+class Workers:
+    """Long-lived processes that die with this one; each is started when a job first needs it.
+
+    Args:
+        count: Processes at most.
+        threads: CPU threads of each.
+
+    Attributes:
+        shared: What they share, with `count` slots.
+    """
+
+    def __init__(self, count: int, threads: int) -> None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported in the workers
+        self._count, self._threads = count, threads
+        self._context = multiprocessing.get_context("spawn")
+        arrays = (self._context.Array(kind, size, lock=False) for kind, size in (("q", count), ("d", count), ("b", 1)))
+        self.shared = Shared(*arrays)
+        self._processes: list[BaseProcess] = []
+        self._pool = self._start()
+
+    def _start(self) -> ProcessPoolExecutor:
+        given = (self._threads, os.getpid(), self.shared)
+        return ProcessPoolExecutor(self._count, self._context, _begin, given)
+
+    def submit(self, job: Callable[..., T], *args: Any) -> Future[T]:
+        """Do a job in one of them."""
+        future = self._pool.submit(job, *args)
+        self._processes = list((self._pool._processes or {}).values())
+        return future
+
+    def map(self, job: Callable[[Any], T], items: Iterable[Any]) -> Iterator[T]:
+        """Do a job with each of the items; results in their order."""
+        return self._pool.map(job, items)
+
+    def renew(self) -> None:
+        """Start anew where one was killed; the others end with it, a frozen one too."""
+        self._kill()
+        self._pool.shutdown(cancel_futures=True)
+        self._pool = self._start()
+
+    def _kill(self) -> None:
+        for process in self._processes:
+            process.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is not None:
+            self._kill()
+        self._pool.shutdown(wait=False, cancel_futures=kind is not None)  # idle workers end while a report is made
+
+
+_shared: list[Shared] = []  # in a worker: one
+
+
+def shared() -> Shared:
+    """Return, in a worker, what it shares."""
+    return _shared[0]
+
+
+def _begin(threads: int, parent: int, given: Shared) -> None:
+    _shared[:] = [given]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+    work.set_up(threads)

@@ -1,0 +1,73 @@
+"""Processes of a study are killed at random, and one is frozen for a while: the table is that of a calm run."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+CHANGES: dict[str, object] = {
+    "training.steps": 250, "data.code.count": 100, "data.hospital.count": 60, "arm.0.sizes": "[20_000]",
+    "arm.0.records": "[40]", "arm.0.families": '["resnet1d-supervised", "resnet1d-cmsc"]', "resamples": 50,
+}  # fmt: skip
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def start(lab: Path, changes: dict[str, object]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "ecgscale.cli", "run", "smoke", "--lab", str(lab), "--workers", "2"]
+    command += [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def workers_of(parent: int) -> list[int]:
+    """Return the worker processes that have begun to train or measure: those that use a second of CPU time and more."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+            spawned = b"spawn_main" in (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(words[1]) == parent and spawned and int(words[11]) > 100:
+            found.append(int(folder.name))
+    return sorted(found)
+
+
+def table(lab: Path) -> pd.DataFrame:
+    return pd.read_parquet(lab / "studies" / "smoke" / "table.parquet")
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    lab = tmp_path_factory.mktemp("calm")
+    said, _ = start(lab, CHANGES).communicate()
+    assert "0 failed" in said, said
+    return table(lab)
+
+
+def test_killed_and_frozen_workers_change_nothing(calm: pd.DataFrame, tmp_path: Path) -> None:
+    chance, study, kills = random.Random(0), start(tmp_path, CHANGES), 0
+    frozen = 0.0
+    while study.poll() is None:
+        time.sleep(chance.uniform(0.5, 1.5))
+        alive = workers_of(study.pid)
+        if alive and kills < 2 and any(tmp_path.glob("runs/*/curve.jsonl")):
+            victim = chance.choice(alive)
+            if kills == 1 and not frozen:
+                os.kill(victim, signal.SIGSTOP)
+                frozen = 2.0
+                time.sleep(frozen)
+                os.kill(victim, signal.SIGCONT)
+            os.kill(victim, signal.SIGKILL)
+            kills += 1
+    said, _ = study.communicate()
+    assert study.returncode == 0 and kills == 2 and frozen, said
+    assert "a worker process was killed" in said and " 0 failed" in said, said
+    pd.testing.assert_frame_equal(table(tmp_path), calm)
