@@ -97,8 +97,11 @@ def run(
         write_table(lab.study(study.name) / "table.parquet", frame)
         fits = fit_all(frame, plan.floors, lab, study.name, study.fit_resamples, executor)
     seconds = time.monotonic() - started
-    if trained or not (lab.study(study.name) / "session.json").exists():
-        write_json(lab.study(study.name) / "session.json", {"seconds": seconds, "workers": workers, "device": device})
+    about = lab.study(study.name) / "session.json"
+    before = read_json(about)
+    if trained or before is None:
+        total = seconds + (before or {}).get("seconds", 0.0)
+        write_json(about, {"seconds": total, "workers": workers, "device": device})
     page = _report(plan, lab, frame, fits, command or f"ecgscale run {study.name}")
     console.print(f"trained {trained} runs, measured {measured} evaluations, {len(failures)} failed, {seconds:.0f} s")
     if outcome.paused:
