@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ecgscale.lab import Lab, LabError, read_json, write_atomic
+from ecgscale.lab import DiskFull, Lab, LabError, read_json, write_atomic
 from ecgscale.spec import digest
 
 SPEC = {"a": 1}
@@ -84,7 +84,7 @@ def test_a_full_disk_keeps_what_stood_there(tmp_path: Path, monkeypatch: pytest.
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(LabError, match="No space left on device; nothing that stood there was lost"):
+    with pytest.raises(DiskFull, match="No space left on device; nothing that stood there was lost"):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["x"]

@@ -23,7 +23,7 @@ from rich.text import Text
 from ecgscale.data.corpus import Corpus, Form
 from ecgscale.data.corpus import ingest as ingest_corpus
 from ecgscale.fitting import fit_file
-from ecgscale.lab import Lab, read_json, write_json
+from ecgscale.lab import DiskFull, Lab, read_json, write_json
 from ecgscale.reporting import ReportInput
 from ecgscale.spec import Explained, part
 from ecgscale.study import execute as execution
@@ -89,6 +89,9 @@ def run(
         while True:  # once; with learning rates to search: trials, then perhaps an extension, then the grid
             outcome, failures = execution.execute(plan, lab, workers, device, executor, console, budget, spent)
             trained, measured = trained + outcome.trained, measured + outcome.measured
+            if outcome.full:
+                left = len(execution.pending(plan, lab))
+                raise DiskFull(f"{outcome.full}; {left} runs are left: make room and run the same command again")
             _write_study(plan, lab, failures)
             if outcome.paused or not plan.waiting:
                 break

@@ -8,6 +8,7 @@ lab/studies/<name>/    what a study left: its runs, one table, fits, report
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -29,6 +30,10 @@ COLUMNS: tuple[str, ...] = (  # of a study's table: one row is one measured numb
 
 class LabError(Explained, RuntimeError):
     """The results directory cannot be used; the message says which path and why."""
+
+
+class DiskFull(LabError):
+    """No room is left for results; what stood there is whole."""
 
 
 class Lab:
@@ -136,7 +141,7 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader finds the old file or the new one, never a part.
 
     Raises:
-        LabError: the disk is full or the folder cannot be written.
+        LabError: the folder cannot be written; DiskFull: the disk is full.
     """
     write_atomic(path, json.dumps(value, indent=1, sort_keys=True).encode())
 
@@ -145,7 +150,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Write bytes through a temporary sibling and a rename.
 
     Raises:
-        LabError: the disk is full or the folder cannot be written; nothing that stood there is lost.
+        LabError: the folder cannot be written, or DiskFull; nothing that stood there is lost.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -156,7 +161,13 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise LabError(f"{path} could not be written: {error.strerror}; nothing that stood there was lost") from None
+        raise refused(path, error) from None
+
+
+def refused(path: Path, error: OSError) -> LabError:
+    """Return what to say of a write that failed."""
+    kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else LabError
+    return kind(f"{path} could not be written: {error.strerror}; nothing that stood there was lost")
 
 
 def read_json(path: Path) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ecgscale.lab import Lab
+from ecgscale.lab import DiskFull, Lab
 from ecgscale.study import work
 from ecgscale.study.bind import Binder, Source
 from ecgscale.study.display import Display
@@ -30,13 +30,14 @@ RETRY_S = 2.0  # before asking again for a run that another process holds
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a job did: `trained` runs, `measured` evaluations, or the reason it failed; `held` by another process, or
-    `paused` with its state saved."""
+    """What a job did: `trained` runs, `measured` evaluations, or the reason it failed; `held` by another process;
+    `paused` with its state saved; `full`: why nothing more can be written."""
 
     trained: int = 0
     measured: int = 0
     held: bool = False
     paused: bool = False
+    full: str | None = None
     reason: str | None = None
 
 
@@ -128,6 +129,8 @@ def _job(lab_root: Path, planned: PlannedRun, device: str, slot: int) -> Outcome
         return Outcome(int(trained and planned.run.objective is not None), work.evaluate_run(lab, planned, device))
     except Paused:
         return Outcome(paused=True)
+    except DiskFull as error:
+        return Outcome(full=str(error))
     except Exception as error:  # one run's failure is a row of the table, never the end of the study
         return Outcome(reason=work.failure(error))
 
@@ -135,6 +138,8 @@ def _job(lab_root: Path, planned: PlannedRun, device: str, slot: int) -> Outcome
 def _handcrafted_job(lab_root: Path, evaluations: tuple[PlannedEval, ...]) -> Outcome:
     try:
         return Outcome(measured=work.evaluate_handcrafted(Lab(lab_root), evaluations))
+    except DiskFull as error:
+        return Outcome(full=str(error))
     except Exception as error:
         return Outcome(reason=work.failure(error))
 
@@ -191,7 +196,7 @@ def execute(
         spent: What was before, of the same budget; counted on.
 
     Returns:
-        Totals, and run uid → reason of what failed; `paused` where the budget ended it.
+        Totals, and run uid → reason of what failed; `paused` where the budget ended it, `full` where the disk did.
     """
     return _Session(plan, lab, workers, device, executor, console, budget, spent or Spent()).run()
 
@@ -228,6 +233,7 @@ class _Session:
         self.trained = self.measured = self.finished = 0
         self.completed, self.jobs, self.total = 0.0, len(runs), sum(map(weight, runs))
         self.ended = False
+        self.full: str | None = None
         console.print(f"{plan.study.name}: {len(plan.runs)} runs, {len(runs)} to do, {workers} workers on {device}")
 
     def run(self) -> tuple[Outcome, dict[str, str]]:
@@ -247,7 +253,7 @@ class _Session:
                         break
                     self._end(self.running.pop(future), future.result())
                 display.update(self.completed + self._under_way(), f"{self.finished}/{self.jobs}")
-        return Outcome(self.trained, self.measured, paused=self.ended), self.failures
+        return Outcome(self.trained, self.measured, paused=self.ended, full=self.full), self.failures
 
     def _under_way(self) -> float:
         steps = self.executor.shared.steps
@@ -296,7 +302,9 @@ class _Session:
         self.free.append(w.slot)
         if w in self.suspects:
             self.suspects.remove(w)
-        if outcome.paused:
+        if outcome.full:
+            self.full, self.ended, self.executor.shared.halt[0] = self.full or outcome.full, True, 1
+        if outcome.paused or outcome.full:
             return
         if outcome.reason:
             self.failures[w.key] = outcome.reason

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from ecgscale.lab import write_atomic
+from ecgscale.lab import refused, write_atomic
 
 
 def keep(module: nn.Module, path: Path, about: dict[str, str]) -> None:
@@ -56,9 +56,16 @@ class Curve:
         self.path = path
 
     def log(self, **values: float) -> None:
-        """Append a line."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(values) + "\n")
+        """Append a line.
+
+        Raises:
+            LabError: it cannot be written; a part of it that was is dropped on resume.
+        """
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(values) + "\n")
+        except OSError as error:
+            raise refused(self.path, error) from None
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:

@@ -1,13 +1,15 @@
-"""Processes of a study are killed at random, and one is frozen for a while: the table is that of a calm run."""
+"""Processes of a study are killed at random, one is frozen for a while, the disk is full: the table is a calm run's."""
 
 from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -20,9 +22,9 @@ CHANGES: dict[str, object] = {
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-def start(lab: Path, changes: dict[str, object]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "ecgscale.cli", "run", "smoke", "--lab", str(lab), "--workers", "2"]
-    command += [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+def start(lab: Path, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "ecgscale.cli", "run", "smoke", "--lab", str(lab), "--workers", "2", *more]
+    command += [word for key, value in CHANGES.items() for word in ("--set", f"{key}={value}")]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -47,13 +49,13 @@ def table(lab: Path) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     lab = tmp_path_factory.mktemp("calm")
-    said, _ = start(lab, CHANGES).communicate()
+    said, _ = start(lab).communicate()
     assert "0 failed" in said, said
     return table(lab)
 
 
 def test_killed_and_frozen_workers_change_nothing(calm: pd.DataFrame, tmp_path: Path) -> None:
-    chance, study, kills = random.Random(0), start(tmp_path, CHANGES), 0
+    chance, study, kills = random.Random(0), start(tmp_path), 0
     frozen = 0.0
     while study.poll() is None:
         time.sleep(chance.uniform(0.5, 1.5))
@@ -71,3 +73,30 @@ def test_killed_and_frozen_workers_change_nothing(calm: pd.DataFrame, tmp_path: 
     assert study.returncode == 0 and kills == 2 and frozen, said
     assert "a worker process was killed" in said and " 0 failed" in said, said
     pd.testing.assert_frame_equal(table(tmp_path), calm)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a disk of 64 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_stops_the_study_in_one_sentence_and_loses_nothing(calm: pd.DataFrame, small_disk: Path) -> None:
+    start(small_disk, "--hours", "0").communicate()  # ingests
+    ballast = small_disk / "ballast"
+    free = shutil.disk_usage(small_disk).free
+    ballast.write_bytes(bytes(free - 400_000))
+    study = start(small_disk)
+    said = " ".join(study.communicate()[0].split())
+    assert study.returncode == 1 and "Traceback" not in said, said
+    assert "No space left on device" in said and "make room and run the same command again" in said, said
+    ballast.unlink()
+    said, _ = start(small_disk).communicate()
+    assert " 0 failed" in said, said
+    pd.testing.assert_frame_equal(table(small_disk), calm)
