@@ -92,6 +92,8 @@ def run(
             if outcome.full:
                 left = len(execution.pending(plan, lab))
                 raise DiskFull(f"{outcome.full}; {left} runs are left: make room and run the same command again")
+            known = _failures(plan, lab) if outcome.paused else {}  # of what this call did not try again
+            failures = known | failures
             _write_study(plan, lab, failures)
             if outcome.paused or not plan.waiting:
                 break
@@ -102,7 +104,7 @@ def run(
     seconds = time.monotonic() - started
     about = lab.study(study.name) / "session.json"
     before = read_json(about)
-    if trained or before is None:
+    if trained or measured or outcome.paused or before is None:
         total = seconds + (before or {}).get("seconds", 0.0)
         write_json(about, {"seconds": total, "workers": workers, "device": device})
     page = _report(plan, lab, frame, fits, command or f"ecgscale run {study.name}")

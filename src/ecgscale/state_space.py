@@ -242,7 +242,7 @@ class _Cache:
         same = len(buffers) == len(self.buffers) and all(a is b for a, b in zip(buffers, self.buffers, strict=True))
         if same and versions == self.versions:
             return
-        if not same or not all(map(torch.equal, buffers, self.values)):  # an EMA writes the same values every step
+        if not same or not all(map(torch.equal, buffers, self.values)):  # the same values written anew: a loaded state
             self.made, self.values = {}, [buffer.clone() for buffer in buffers]
         self.buffers, self.versions = buffers, versions
 

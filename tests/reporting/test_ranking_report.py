@@ -30,7 +30,15 @@ ROWS = [
     row("s4 (causal False)", "mae", 0.40, (3, 3, 3), gain=0.0),
 ]
 RANKING: dict[str, Any] = {
-    "setting": {"arm": "main", "pretrain": "code", "target": 20_000, "D": 2000, "split": "ood", "tasks": 4},
+    "setting": {
+        "arm": "main",
+        "pretrain": "code",
+        "target": 20_000,
+        "D": 2000,
+        "split": "ood",
+        "tasks": 4,
+        "missing": 0,
+    },
     "rows": ROWS,
 }
 
@@ -64,6 +72,8 @@ def test_ties_for_the_first_place_are_marked_and_settled_ranks_are_one_number() 
     alone = {**RANKING, "rows": [row("s4", "cpc", 0.3, (1, 1, 1)), row("s4", "mae", 0.4, (2, 2, 2))]}
     assert ranking.tables_of(alone)[0].rows[0][1].mark == "best"
     assert "no other family may be first" in ranking.sentences(alone)[0]
+    gap = {**RANKING, "setting": {**RANKING["setting"], "missing": 2}}
+    assert ranking.sentences(gap)[0].endswith("2 runs are missing: failed, or not measured on every task.")
     inside = {**RANKING, "setting": {**RANKING["setting"], "split": "id"}}
     assert ranking.sentences(inside) == [] and "4 tasks in distribution" in ranking.tables_of(inside)[0].caption
 

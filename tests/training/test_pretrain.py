@@ -66,7 +66,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir(), broken.mkdir()
     expected = pretrain.pretrain(run, whole, corpus, codes)
-    monkeypatch.setattr(pretrain, "SAVE_EVERY_S", -1.0)  # at every logged step
+    monkeypatch.setattr(pretrain, "SAVE_EVERY_S", -1.0)  # at every step
 
     def stop(step: int, flop: float) -> None:
         if step == 6:

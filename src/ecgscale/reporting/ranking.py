@@ -30,7 +30,7 @@ def tables_of(ranking: dict[str, Any]) -> list[Table]:
         f"nats: the mean over {_tasks(s)} {where} and over seeds. 95 % intervals: patients resampled for all families "
         "alike, and the luck of the seed, pooled over families. Ranks: those that pairwise differences, corrected for "
         "their number, do not exclude; families whose ranks reach the first place are ties for it. The random "
-        "weights are one draw each, whose luck is in no interval."
+        f"weights are one draw each, whose luck is in no interval.{_missing(s)}"
     )
     head = ("family", "rank", "mean loss", "minus random weights", "seeds")
     return [Table("ranking", "Order over all tasks together", caption, head, body, rows)]
@@ -42,12 +42,14 @@ def sentences(ranking: dict[str, Any]) -> list[str]:
     if not rows or ranking["setting"]["split"] != "ood":
         return []
     first, ties = rows[0], sum(r["best"] == 1 for r in rows) - 1
+    missing = _missing(ranking["setting"])
     helped = sum(r["gain_hi"] < 0 for r in rows)
     could = "no other family may be first" if not ties else f"{ties} of the other {len(rows) - 1} may be first too"
     return [
         f"Over {_tasks(ranking['setting'])} together {_name(first, rows)} has the lowest mean loss, "
         f"{style.estimate(first['value'], first['lo'], first['hi'])}; {could}. "
         f"{helped} of {len(rows)} families are ahead of random weights of their size in the mean."
+        f"{missing}"
     ]
 
 
@@ -64,6 +66,11 @@ def _short(level: str) -> str:
 
 def _ranks(r: dict[str, Any]) -> str:
     return str(r["rank"]) if r["best"] == r["worst"] else f"{r['best']} to {r['worst']}"
+
+
+def _missing(setting: dict[str, Any]) -> str:
+    n = setting["missing"]
+    return f" {n} run{'s are' if n != 1 else ' is'} missing: failed, or not measured on every task." if n else ""
 
 
 def _tasks(setting: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,30 +18,41 @@ SCORES = ("loss_minus_random", "loss")
 Pair = tuple[PlannedRun, PlannedRun]  # a run, and random weights of its backbone and size
 
 
-def setting_of(plan: Plan, worth: Callable[[Sequence[PlannedRun]], int]) -> list[PlannedRun]:
-    """Return the runs of the one arm, size and D that are worth the most, then of the largest size, then D."""
+class Compared(NamedTuple):
+    """The runs of one arm, size and D.
+
+    Attributes:
+        pairs: Those that the lab holds measured on every task, each with equally measured random weights.
+        tasks: The evaluations that are averaged: out of distribution, or all where there are none.
+        missing: Runs that were planned and are not among the pairs.
+    """
+
+    pairs: list[Pair]
+    tasks: list[PlannedEval]
+    missing: int
+
+
+def compared(plan: Plan, lab: Lab, worth: Callable[[Sequence[PlannedRun]], int]) -> Compared:
+    """Return the setting whose measured runs are worth the most; of equal ones the largest size, then the largest D."""
     groups: dict[tuple[str, int, int], list[PlannedRun]] = {}
     for p in plan.runs.values():
         if p.role == "grid" and not p.provisional:
             groups.setdefault((p.arm, p.target, p.run.D), []).append(p)
-    best = max(groups, key=lambda key: (worth(groups[key]), key[1], key[2]), default=None)
-    return groups[best] if best else []
+    found = {key: _measured(plan, lab, runs) for key, runs in groups.items()}
+    best = max(found, key=lambda key: (worth([p for p, _ in found[key].pairs]), key[1], key[2]), default=None)
+    return found[best] if best else Compared([], [], 0)
 
 
-def tasks_of(runs: Sequence[PlannedRun]) -> list[PlannedEval]:
-    """Return the evaluations that are averaged: out of distribution, or all where there are none."""
+def _measured(plan: Plan, lab: Lab, runs: Sequence[PlannedRun]) -> Compared:
     planned = list({e.spec.uid: e for p in runs for e in p.evaluations}.values())
-    return [e for e in planned if e.split == "ood"] or planned
-
-
-def paired(plan: Plan, lab: Lab, runs: Sequence[PlannedRun], tasks: Sequence[PlannedEval]) -> list[Pair]:
-    """Return the runs that the lab holds measured on all tasks, each with equally measured random weights beside it."""
+    tasks = [e for e in planned if e.split == "ood"] or planned
     random = {(p.arm, p.run.backbone.uid): p for p in plan.runs.values() if p.run.objective is None}
     pairs = [(p, base) for p in runs if (base := random.get((p.arm, p.run.backbone.uid)))]
-    return [
+    done = [
         pair for pair in pairs
         if tasks and all(load_evaluation(lab, p.run.uid, e.spec) is not None for p in pair for e in tasks)
     ]  # fmt: skip
+    return Compared(done, tasks, len(runs) - len(done))
 
 
 def cells_of(runs: Sequence[PlannedRun]) -> list[tuple[str, str]]:
@@ -69,7 +80,7 @@ def _level(spec: Plugin, differ: list[str]) -> str:
     return f"{spec.part_name()} ({said})" if said else spec.part_name()
 
 
-def measured(lab: Lab, pairs: Sequence[Pair], tasks: Sequence[PlannedEval], score: str) -> tuple[Measured, ...]:
+def scored(lab: Lab, pairs: Sequence[Pair], tasks: Sequence[PlannedEval], score: str) -> tuple[Measured, ...]:
     """Return what every run scored: its loss, or that minus the loss of the random weights it is paired with."""
     made = []
     for e in tasks:

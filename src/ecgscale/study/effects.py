@@ -14,7 +14,7 @@ from typing import Any
 
 from ecgscale.fitting.effects import MEAN, Effects, Scores, complete, two_way
 from ecgscale.lab import Lab
-from ecgscale.study.compared import SCORES, cells_of, measured, paired, setting_of, tasks_of
+from ecgscale.study.compared import SCORES, cells_of, compared, scored
 from ecgscale.study.expand import Plan, PlannedEval, PlannedRun
 
 
@@ -30,19 +30,18 @@ def effects_of(plan: Plan, lab: Lab, seed: int = 0) -> dict[str, Any]:
         `setting` (arm, pretrain, target, D, split, seeds), `backbones`, `objectives`, `rows` (level, task, eval_corpus,
         score, factor, name, value, lo, hi, n_seeds, n_patients), `left_out` (backbone, objective, reason), `notes`.
     """
-    runs = setting_of(plan, _crossed)
-    tasks = tasks_of(runs)
-    done = paired(plan, lab, runs, tasks)
+    done, tasks, missing = compared(plan, lab, _crossed)
     names = cells_of([p for p, _ in done])
     if not complete(names)[0]:
         return {}
     rows: list[dict[str, Any]] = []
     for score in SCORES:
-        scores = Scores(tuple(b for b, _ in names), tuple(o for _, o in names), measured(lab, done, tasks, score))
+        scores = Scores(tuple(b for b, _ in names), tuple(o for _, o in names), scored(lab, done, tasks, score))
         found = two_way(scores, plan.study.resamples, seed)
         rows += _rows(found, score, {e.spec.uid: e for e in tasks})
-    missing = len(runs) - len(done)
-    gaps = f"{missing} of {len(runs)} runs are not measured on every task, or have no random weights beside them"
+    gaps = (
+        f"{missing} of {missing + len(done)} runs are not measured on every task, or have no random weights beside them"
+    )
     first = done[0][0]
     return {
         "setting": {

@@ -25,6 +25,7 @@ from ecgscale.training.pretrain import Paused
 POLL_S = 0.5  # between two looks at the steps of the runs under way
 EVALUATION = 1500  # records drawn in training that cost as much as a run's evaluations
 KILLS = 3  # of its process while it ran alone, after which a run has failed
+ALONE_S = 120.0  # after which a run that goes on alone is no longer suspected
 RETRY_S = 2.0  # before asking again for a run that another process holds
 
 
@@ -203,11 +204,12 @@ def execute(
 
 @dataclass(slots=True, eq=False)
 class _Work:
-    """A run, or hand-crafted features to measure, and the slot it works in."""
+    """A run, or hand-crafted features to measure; the slot it works in; when it began, or may begin again."""
 
     planned: PlannedRun | None
     evaluations: tuple[PlannedEval, ...] = ()
     slot: int = -1
+    since: float = 0.0
 
     @property
     def key(self) -> str:
@@ -252,6 +254,9 @@ class _Session:
                         self._killed()
                         break
                     self._end(self.running.pop(future), future.result())
+                else:
+                    if self.executor.one_died():
+                        self._killed()
                 display.update(self.completed + self._under_way(), f"{self.finished}/{self.jobs}")
         return Outcome(self.trained, self.measured, paused=self.ended, full=self.full), self.failures
 
@@ -269,11 +274,15 @@ class _Session:
     def _start(self) -> None:
         """Give work to free slots: in order, or to one alone while there are suspects."""
         ready = [] if self.ended else _ready(self.waiting, self.plan, self.lab, self.failures)
+        now = time.monotonic()
+        for w in [w for w in self.suspects if w in self.running.values() and now - w.since > ALONE_S]:
+            self._clear(w)
+        ready = [w for w in ready if w.since <= now]
         if self.suspects:
             ready = [w for w in ready if w in self.suspects][: 0 if self.running else 1]
         for w in ready[: len(self.free)]:
             self.waiting.remove(w)
-            w.slot = self.free.pop()
+            w.slot, w.since = self.free.pop(), now
             self.executor.shared.steps[w.slot], self.executor.shared.flop[w.slot] = 0, 0.0
             try:
                 if w.planned:
@@ -286,6 +295,12 @@ class _Session:
                 return
             self.running[future] = w
 
+    def _clear(self, w: _Work) -> None:
+        """Suspect work no more."""
+        self.kills.pop(w, None)
+        if w in self.suspects:
+            self.suspects.remove(w)
+
     def _put_back(self, w: _Work) -> None:
         self.free.append(w.slot)
         self.waiting.insert(0, w)
@@ -294,14 +309,13 @@ class _Session:
         """Count what came of work."""
         self.trained, self.measured = self.trained + outcome.trained, self.measured + outcome.measured
         self.spent.flop += self.executor.shared.flop[w.slot]
+        self._clear(w)
         if outcome.held:
             self._put_back(w)
             self.waiting.append(self.waiting.pop(0))
-            time.sleep(RETRY_S if not self.running else 0)
+            w.since = time.monotonic() + RETRY_S
             return
         self.free.append(w.slot)
-        if w in self.suspects:
-            self.suspects.remove(w)
         if outcome.full:
             self.full, self.ended, self.executor.shared.halt[0] = self.full or outcome.full, True, 1
         if outcome.paused or outcome.full:
@@ -315,7 +329,7 @@ class _Session:
         """A process was killed, and all others ended with it: go on with new ones; work that is killed alone fails."""
         self.executor.renew()
         for future in list(self.running):
-            if future.exception() is None:
+            if future.done() and future.exception() is None:
                 self._end(self.running.pop(future), future.result())
         lost = list(self.running.values())
         self.running.clear()
@@ -326,6 +340,7 @@ class _Session:
                 continue
             self.spent.flop += self.executor.shared.flop[w.slot]
             self._put_back(w)
+            w.since = 0.0
             self.suspects += [w] if w not in self.suspects else []
         self.console.print(
             f"a worker process was killed (out of memory?): {len(lost)} runs go on from what they saved, one at a time"

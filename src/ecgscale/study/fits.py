@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -139,7 +140,10 @@ def fit_all(
             todo.append((want, source))
             dumps[want.file] = None
     jobs = [(want.law, want.frame, resamples) for want, _ in todo]
-    results = map(_fit, jobs) if executor is None else executor.map(_fit, jobs)
+    try:
+        results = list(map(_fit, jobs) if executor is None else executor.map(_fit, jobs))
+    except BrokenProcessPool:  # one of them was killed
+        results = list(map(_fit, jobs))
     for (want, source), dump in zip(todo, results, strict=True):
         dumps[want.file] = {
             **want.meta,

@@ -11,7 +11,7 @@ from typing import Any
 
 from ecgscale.fitting.ranking import ranking
 from ecgscale.lab import Lab
-from ecgscale.study.compared import SCORES, cells_of, measured, paired, setting_of, tasks_of
+from ecgscale.study.compared import SCORES, cells_of, compared, scored
 from ecgscale.study.expand import Plan
 
 
@@ -24,18 +24,16 @@ def ranking_of(plan: Plan, lab: Lab, seed: int = 0) -> dict[str, Any]:
         seed: Of the bootstrap, which draws `study.resamples` times.
 
     Returns:
-        `setting` (arm, pretrain, target, D, split, tasks) and `rows` (backbone, objective, value, lo, hi, rank, best,
+        `setting` (arm, pretrain, target, D, split, tasks, missing: runs not measured) and `rows` (backbone, objective, value, lo, hi, rank, best,
         worst, n_seeds, n_patients; gain, gain_lo, gain_hi: the loss minus that of random weights of its size).
     """
-    runs = setting_of(plan, lambda some: len(set(cells_of(some))))
-    tasks = tasks_of(runs)
-    done = paired(plan, lab, runs, tasks)
+    done, tasks, missing = compared(plan, lab, lambda runs: len(set(cells_of(runs))))
     cells = cells_of([p for p, _ in done])
     if len(set(cells)) < 2:
         return {}
     names = ["\n".join(cell) for cell in cells]
     gain, loss = (
-        {r.name: r for r in ranking(names, measured(lab, done, tasks, score), plan.study.resamples, seed)}
+        {r.name: r for r in ranking(names, scored(lab, done, tasks, score), plan.study.resamples, seed)}
         for score in SCORES
     )
     rows = []
@@ -47,5 +45,5 @@ def ranking_of(plan: Plan, lab: Lab, seed: int = 0) -> dict[str, Any]:
                      "gain": g.value, "gain_lo": g.lo, "gain_hi": g.hi})  # fmt: skip
     first = done[0][0]
     setting = {"arm": first.arm, "pretrain": first.source.label, "target": first.target, "D": first.run.D,
-               "split": tasks[0].split, "tasks": len(tasks)}  # fmt: skip
+               "split": tasks[0].split, "tasks": len(tasks), "missing": missing}  # fmt: skip
     return {"setting": setting, "rows": rows}

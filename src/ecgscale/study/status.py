@@ -64,7 +64,7 @@ def status_of(plan: Plan, lab: Lab, failures: dict[str, str]) -> Status:
     provisional = sum(p.provisional for p in plan.runs.values())
     return Status(
         done=len(plan.runs) - len(todo) - provisional,
-        waiting=len(todo) + provisional - len(held) - len(failed),
+        waiting=provisional + sum(p.run.uid not in taken | failed.keys() for p in todo),
         running=under_way,
         failed=failed,
         seconds_left=_seconds_left([p for p in todo if p.run.uid not in failed], under_way),

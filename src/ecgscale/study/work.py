@@ -31,7 +31,7 @@ from ecgscale.runs import RunResult, RunSpec, check_input, load_backbone, load_o
 from ecgscale.spec import digest
 from ecgscale.study.expand import HANDCRAFTED, PlannedEval, PlannedRun
 from ecgscale.study.stored import load_evaluation
-from ecgscale.training.checkpoint import read_curve
+from ecgscale.training.checkpoint import load_state
 from ecgscale.training.pretrain import pretrain
 from ecgscale.training.size import count
 
@@ -74,8 +74,8 @@ def train(
         if not mine:
             return False
         folder = lab.begin(uid, run.dump())
-        reached = read_curve(folder / "curve.jsonl")
-        about = {"step": int(reached[-1]["step"]) if reached else 0}  # where this process takes it up
+        state = load_state(folder)
+        about = {"step": state["step"] if state else 0}  # where this process takes it up
         write_json(folder / "env.json", environment(device, run.threads) | about)
         if run.objective is None:
             result = _untrained(run, folder)

@@ -60,17 +60,27 @@ class Workers:
     def submit(self, job: Callable[..., T], *args: Any) -> Future[T]:
         """Do a job in one of them."""
         future = self._pool.submit(job, *args)
-        self._processes = list((self._pool._processes or {}).values())
+        self._look()
         return future
 
     def map(self, job: Callable[[Any], T], items: Iterable[Any]) -> Iterator[T]:
         """Do a job with each of the items; results in their order."""
-        return self._pool.map(job, items)
+        results = self._pool.map(job, items)
+        self._look()
+        return results
+
+    def _look(self) -> None:
+        self._processes = list((self._pool._processes or {}).values())
+
+    def one_died(self) -> bool:
+        """Return whether a process has ended; the pool itself may notice late that one it started late was killed."""
+        return any(process.exitcode is not None for process in self._processes)
 
     def renew(self) -> None:
         """Start anew where one was killed; the others end with it, a frozen one too."""
         self._kill()
         self._pool.shutdown(cancel_futures=True)
+        self._processes = []
         self._pool = self._start()
 
     def _kill(self) -> None:

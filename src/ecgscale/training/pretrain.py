@@ -1,7 +1,7 @@
 """The only training loop.
 
 Every random choice is a function of the run's seed and the step, so the state to resume from is: model, optimiser,
-step, best so far.
+step, best so far, and the losses since the curve's last line.
 """
 
 from __future__ import annotations
