@@ -1,7 +1,7 @@
 """What the backbone and what the objective does in a study: its crossed runs, read from the lab (`fitting.effects`).
 
-One setting enters: the arm, size and D whose runs fill the largest complete table; of equal ones the largest size, then
-the largest D. Scores are means over held-out records of tasks out of distribution (of all, where a study has none):
+One setting enters: the arm, size and D whose measured runs fill the largest complete table; of equal ones the largest
+size, then D. Scores are means over held-out records of tasks out of distribution (of all, where a study has none):
 the probe loss minus that of equally large random weights of the same backbone, and the probe loss itself. The two
 differ in what they say of backbones only; for objectives and interactions they are the same.
 """
@@ -39,9 +39,8 @@ def effects_of(plan: Plan, lab: Lab, seed: int = 0) -> dict[str, Any]:
         scores = Scores(tuple(b for b, _ in names), tuple(o for _, o in names), scored(lab, done, tasks, score))
         found = two_way(scores, plan.study.resamples, seed)
         rows += _rows(found, score, {e.spec.uid: e for e in tasks})
-    gaps = (
-        f"{missing} of {missing + len(done)} runs are not measured on every task, or have no random weights beside them"
-    )
+    planned = missing + len(done)
+    gaps = f"{missing} of {planned} runs are not measured on every task, or have no random weights beside them"
     first = done[0][0]
     return {
         "setting": {

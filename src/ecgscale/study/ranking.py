@@ -1,6 +1,6 @@
 """The families of a study in order, over all its tasks together: read from the lab (`fitting.ranking`).
 
-One setting enters: the arm, size and D at which the most families were trained; of equal ones the largest size, then
+One setting enters: the arm, size and D at which the most families are measured; of equal ones the largest size, then
 the largest D. Scores are means over held-out records of tasks out of distribution (of all, where a study has none).
 """
 
@@ -24,8 +24,9 @@ def ranking_of(plan: Plan, lab: Lab, seed: int = 0) -> dict[str, Any]:
         seed: Of the bootstrap, which draws `study.resamples` times.
 
     Returns:
-        `setting` (arm, pretrain, target, D, split, tasks, missing: runs not measured) and `rows` (backbone, objective, value, lo, hi, rank, best,
-        worst, n_seeds, n_patients; gain, gain_lo, gain_hi: the loss minus that of random weights of its size).
+        `setting` (arm, pretrain, target, D, split, tasks, and missing: runs not measured on every task) and `rows`
+        (backbone, objective, value, lo, hi, rank, best, worst, n_seeds, n_patients; gain, gain_lo, gain_hi: the loss
+        minus that of random weights of its size).
     """
     done, tasks, missing = compared(plan, lab, lambda runs: len(set(cells_of(runs))))
     cells = cells_of([p for p, _ in done])
