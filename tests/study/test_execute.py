@@ -126,18 +126,24 @@ def test_a_run_under_way_moves_the_display(lab: Path, tmp_path: Path, monkeypatc
     assert shared.steps == [0, 3, 0] and shared.flop == [0.0, 5e6, 0.0]
 
 
-@pytest.mark.parametrize("budget", [{"hours": 0.0}, {"flop": 1.0}])
 def test_a_spent_budget_stops_and_the_next_call_goes_on_to_the_same_table(
-    lab: Path, tmp_path: Path, budget: dict[str, float], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    long = TINY | {"training.steps": 400}
+    long = TINY | {"training.steps": 150}
     calm = api.run("smoke", tmp_path / "calm", changes=long, workers=1, device="cpu")
-    part = api.run("smoke", tmp_path / "lab", changes=long, workers=1, device="cpu", **budget)
+    part = api.run("smoke", tmp_path / "lab", changes=long, workers=1, device="cpu", flop=1.0)
     said = capsys.readouterr().err.replace("\n", " ")
     assert "is spent: runs under way save their state and stop" in said and "the same command goes on" in said
     assert (part["status"] == "waiting").any()
     whole = api.run("smoke", tmp_path / "lab", changes=long, workers=1, device="cpu")
     pd.testing.assert_frame_equal(whole, calm)
+
+
+def test_a_budget_says_which_of_the_two_is_spent() -> None:
+    budget = execute.Budget(hours=2.0, flop=1e12)
+    assert budget.spent(7199.0, 9e11) is None
+    assert budget.spent(7200.0, 0.0) == "2 hours" and budget.spent(0.0, 1e12) == "1e+12 FLOP"
+    assert execute.Budget().spent(1e9, 1e30) is None
 
 
 def test_status_shows_a_run_that_a_live_process_holds(lab: Path, tmp_path: Path) -> None:
