@@ -11,12 +11,8 @@ and numbers of targets. Prints records per second, the best of --repeats turns t
 
 from __future__ import annotations
 
-import argparse
 import copy
-import os
-import platform
 from collections.abc import Callable
-from datetime import date
 from typing import Any
 
 import torch
@@ -25,9 +21,8 @@ from torch import Tensor, nn
 
 from ecgscale.batch import Batch
 from ecgscale.spec import part
-from ecgscale.study.work import set_up
 from ecgscale.training.size import solve
-from training import LEADS, SAMPLES, PlainS4, batches, seconds
+from training import LEADS, SAMPLES, PlainS4, batches, begin, options, seconds
 
 SPAN, START, NEGATIVES, HORIZON, CODES = 10, 0.065, 128, 14, 256
 
@@ -263,17 +258,7 @@ def plain_step(model: Plain, device: str) -> Callable[[Batch], None]:
 
 def main() -> None:
     """Print the rows."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--batch", type=int, default=16, help="records")
-    parser.add_argument("--batches", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=4)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[20_000, 1_000_000], help="parameters")
-    given = parser.parse_args()
-    set_up(given.threads)  # as a run is trained
-    machine = torch.cuda.get_device_name() if given.device == "cuda" else platform.processor() or platform.machine()
-    print(f"{date.today()}, {machine}, {os.cpu_count()} cores, {given.threads} threads, torch {torch.__version__}")
+    given = begin(options(__doc__, batches=2))
     print("| objective on s4 | N | ours | plain | ratio |\n|---|---|---|---|---|")
     data = batches(given.batch, given.batches, given.device)
     for N in given.sizes:

@@ -307,21 +307,33 @@ def seconds(steps: list[Callable[[Batch], None]], data: list[Batch], repeats: in
     return best
 
 
-def main() -> None:
-    """Print the rows."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+def options(doc: str | None, batches: int) -> argparse.ArgumentParser:
+    """Return a parser of what every benchmark of whole steps takes."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0] if doc else None)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--batch", type=int, default=16, help="records")
-    parser.add_argument("--batches", type=int, default=3)
+    parser.add_argument("--batches", type=int, default=batches)
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--sizes", type=int, nargs="+", default=[20_000, 1_000_000], help="parameters")
-    parser.add_argument("--backbones", nargs="+", default=NAMES)
+    return parser
+
+
+def begin(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Return the options, with the process set up as a run is trained, and print the machine."""
     given = parser.parse_args()
-    set_up(given.threads)  # as a run is trained
+    set_up(given.threads)
     machine = torch.cuda.get_device_name() if given.device == "cuda" else platform.processor() or platform.machine()
     print(f"{date.today()}, {machine}, {os.cpu_count()} cores, {given.threads} threads, torch {torch.__version__}")
+    return given
+
+
+def main() -> None:
+    """Print the rows."""
+    parser = options(__doc__, batches=3)
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    parser.add_argument("--backbones", nargs="+", default=NAMES)
+    given = begin(parser)
     print("| backbone | N, ours | N, textbook | ours | textbook | ratio |\n|---|---|---|---|---|---|")
     data = batches(given.batch, given.batches, given.device)
     for N in given.sizes:

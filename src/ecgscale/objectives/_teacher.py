@@ -2,9 +2,9 @@
 
 The canonical teacher starts as a copy of the student, stays in eval mode and follows by an exponential moving average
 after every optimiser step; buffers that are averages themselves (batch norm's) follow likewise, and those that a module
-names in `constant_buffers` stay as they are. "frozen_random" is what
-the released code of arXiv:2605.12241 trains against (recipe-pretraining §4.6): another random initialisation that never
-moves, in train mode, since neither its copy nor its update matches a key.
+names in `constant_buffers` stay as they are. "frozen_random" is what the released code of arXiv:2605.12241 trains
+against (recipe-pretraining §4.6): another random initialisation that never moves, in train mode, since neither its copy
+nor its update matches a key.
 
 Sources: Tarvainen & Valpola 2017; Baevski et al. 2022 (data2vec) for the linear momentum ramp.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +31,15 @@ class Compared(NamedTuple):
     tasks: list[PlannedEval]
     missing: int
 
+    @property
+    def setting(self) -> dict[str, Any]:
+        """What all pairs have in common: arm, pretrain, target, D, and the split of the tasks."""
+        first = self.pairs[0][0]
+        return {
+            "arm": first.arm, "pretrain": first.source.label, "target": first.target, "D": first.run.D,
+            "split": self.tasks[0].split,
+        }  # fmt: skip
+
 
 def compared(plan: Plan, lab: Lab, worth: Callable[[Sequence[PlannedRun]], int]) -> Compared:
     """Return the setting whose measured runs are worth the most; of equal ones the largest size, then the largest D."""
@@ -38,15 +47,15 @@ def compared(plan: Plan, lab: Lab, worth: Callable[[Sequence[PlannedRun]], int])
     for p in plan.runs.values():
         if p.role == "grid" and not p.provisional:
             groups.setdefault((p.arm, p.target, p.run.D), []).append(p)
-    found = {key: _measured(plan, lab, runs) for key, runs in groups.items()}
+    random = {(p.arm, p.run.backbone.uid): p for p in plan.runs.values() if p.run.objective is None}
+    found = {key: _measured(runs, random, lab) for key, runs in groups.items()}
     best = max(found, key=lambda key: (worth([p for p, _ in found[key].pairs]), key[1], key[2]), default=None)
     return found[best] if best else Compared([], [], 0)
 
 
-def _measured(plan: Plan, lab: Lab, runs: Sequence[PlannedRun]) -> Compared:
+def _measured(runs: Sequence[PlannedRun], random: Mapping[tuple[str, str], PlannedRun], lab: Lab) -> Compared:
     planned = list({e.spec.uid: e for p in runs for e in p.evaluations}.values())
     tasks = [e for e in planned if e.split == "ood"] or planned
-    random = {(p.arm, p.run.backbone.uid): p for p in plan.runs.values() if p.run.objective is None}
     pairs = [(p, base) for p in runs if (base := random.get((p.arm, p.run.backbone.uid)))]
     done = [
         pair for pair in pairs

@@ -30,7 +30,8 @@ def effects_of(plan: Plan, lab: Lab, seed: int = 0) -> dict[str, Any]:
         `setting` (arm, pretrain, target, D, split, seeds), `backbones`, `objectives`, `rows` (level, task, eval_corpus,
         score, factor, name, value, lo, hi, n_seeds, n_patients), `left_out` (backbone, objective, reason), `notes`.
     """
-    done, tasks, missing = compared(plan, lab, _crossed)
+    runs = compared(plan, lab, _crossed)
+    done, tasks, missing = runs
     names = cells_of([p for p, _ in done])
     if not complete(names)[0]:
         return {}
@@ -41,18 +42,14 @@ def effects_of(plan: Plan, lab: Lab, seed: int = 0) -> dict[str, Any]:
         rows += _rows(found, score, {e.spec.uid: e for e in tasks})
     planned = missing + len(done)
     gaps = f"{missing} of {planned} runs are not measured on every task, or have no random weights beside them"
-    first = done[0][0]
     return {
-        "setting": {
-            "arm": first.arm, "pretrain": first.source.label, "target": first.target, "D": first.run.D,
-            "split": tasks[0].split, "seeds": sorted({p.run.seed for p, _ in done}),
-        },
+        "setting": runs.setting | {"seeds": sorted({p.run.seed for p, _ in done})},
         "backbones": list(found.backbones),
         "objectives": list(found.objectives),
         "rows": rows,
         "left_out": _left_out(found, plan),
         "notes": [*found.notes, *([gaps] if missing else [])],
-    }  # fmt: skip
+    }
 
 
 def _crossed(runs: Sequence[PlannedRun]) -> int:

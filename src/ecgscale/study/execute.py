@@ -268,8 +268,12 @@ class _Session:
         flop = self.spent.flop + sum(self.executor.shared.flop[w.slot] for w in self.running.values())
         what = self.budget.spent(time.monotonic() - self.spent.since, flop)
         if what and not self.ended:
-            self.ended, self.executor.shared.halt[0] = True, 1
+            self._stop()
             self.console.print(f"the budget of {what} is spent: runs under way save their state and stop")
+
+    def _stop(self) -> None:
+        """Start nothing more; runs under way save their state."""
+        self.ended, self.executor.shared.halt[0] = True, 1
 
     def _start(self) -> None:
         """Give work to free slots: in order, or to one alone while there are suspects."""
@@ -317,7 +321,8 @@ class _Session:
             return
         self.free.append(w.slot)
         if outcome.full:
-            self.full, self.ended, self.executor.shared.halt[0] = self.full or outcome.full, True, 1
+            self.full = self.full or outcome.full
+            self._stop()
         if outcome.paused or outcome.full:
             return
         if outcome.reason:

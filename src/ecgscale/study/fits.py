@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,7 @@ from ecgscale.spec import digest, part, part_class
 from ecgscale.study.workers import Workers
 
 ID_PROBE = "id-probe"  # the common axis: linear probe on the source labels of the in-distribution corpus
+_Job = tuple[Law, pd.DataFrame, int]  # and the resamples
 PRETEXT = "pretext"  # the own objective's held-out loss
 
 
@@ -140,11 +142,7 @@ def fit_all(
             todo.append((want, source))
             dumps[want.file] = None
     jobs = [(want.law, want.frame, resamples) for want, _ in todo]
-    try:
-        results = list(map(_fit, jobs) if executor is None else executor.map(_fit, jobs))
-    except BrokenProcessPool:  # one of them was killed
-        results = list(map(_fit, jobs))
-    for (want, source), dump in zip(todo, results, strict=True):
+    for (want, source), dump in zip(todo, _results(jobs, executor), strict=True):
         dumps[want.file] = {
             **want.meta,
             **dump,
@@ -158,6 +156,18 @@ def fit_all(
     return [d for d in dumps.values() if d is not None]
 
 
-def _fit(job: tuple[Law, pd.DataFrame, int]) -> dict[str, Any]:
+def _results(jobs: list[_Job], executor: Workers | None) -> Iterator[dict[str, Any]]:
+    """Yield the fits as they come, in order; what killed processes leave is done here."""
+    done = 0
+    try:
+        for dump in executor.map(_fit, jobs) if executor else ():
+            yield dump
+            done += 1
+    except BrokenProcessPool:
+        pass
+    yield from map(_fit, jobs[done:])
+
+
+def _fit(job: _Job) -> dict[str, Any]:
     law, frame, resamples = job
     return fit(law, frame, bootstraps=resamples).dump()

@@ -28,13 +28,13 @@ def ranking_of(plan: Plan, lab: Lab, seed: int = 0) -> dict[str, Any]:
         (backbone, objective, value, lo, hi, rank, best, worst, n_seeds, n_patients; gain, gain_lo, gain_hi: the loss
         minus that of random weights of its size).
     """
-    done, tasks, missing = compared(plan, lab, lambda runs: len(set(cells_of(runs))))
-    cells = cells_of([p for p, _ in done])
+    found = compared(plan, lab, lambda runs: len(set(cells_of(runs))))
+    cells = cells_of([p for p, _ in found.pairs])
     if len(set(cells)) < 2:
         return {}
     names = ["\n".join(cell) for cell in cells]
     gain, loss = (
-        {r.name: r for r in ranking(names, scored(lab, done, tasks, score), plan.study.resamples, seed)}
+        {r.name: r for r in ranking(names, scored(lab, found.pairs, found.tasks, score), plan.study.resamples, seed)}
         for score in SCORES
     )
     rows = []
@@ -44,7 +44,4 @@ def ranking_of(plan: Plan, lab: Lab, seed: int = 0) -> dict[str, Any]:
         g = gain[name]
         rows.append({"backbone": backbone, "objective": objective, **numbers,
                      "gain": g.value, "gain_lo": g.lo, "gain_hi": g.hi})  # fmt: skip
-    first = done[0][0]
-    setting = {"arm": first.arm, "pretrain": first.source.label, "target": first.target, "D": first.run.D,
-               "split": tasks[0].split, "tasks": len(tasks), "missing": missing}  # fmt: skip
-    return {"setting": setting, "rows": rows}
+    return {"setting": found.setting | {"tasks": len(found.tasks), "missing": found.missing}, "rows": rows}
