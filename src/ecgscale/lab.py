@@ -3,6 +3,8 @@
 lab/corpora/<uid>/     a corpus (see data.corpus)
 lab/runs/<uid>/        spec.json first, result.json last; between them a run is unfinished and may be resumed
 lab/features/          frozen features, one file per checkpoint and corpus
+lab/flops/             measured FLOP per record, one file per backbone, objective, corpus and batch
+lab/trunks/            where runs of one "wsd" schedule part, while longer ones are to come
 lab/studies/<name>/    what a study left: its runs, one table, fits, report
 """
 
@@ -28,6 +30,9 @@ COLUMNS: tuple[str, ...] = (  # of a study's table: one row is one measured numb
 )
 
 
+FOLDERS = ("corpora", "runs", "features", "flops", "trunks", "studies")
+
+
 class LabError(Explained, RuntimeError):
     """The results directory cannot be used; the message says which path and why."""
 
@@ -49,13 +54,13 @@ class Lab:
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).resolve()
         try:
-            for name in ("corpora", "runs", "features", "studies"):
+            for name in FOLDERS:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LabError(
                 f"the lab {self.root} cannot be written: {error.strerror}; choose another with --lab"
             ) from None
-        if not all(os.access(self.root / name, os.W_OK) for name in ("corpora", "runs", "features", "studies")):
+        if not all(os.access(self.root / name, os.W_OK) for name in FOLDERS):
             raise LabError(f"the lab {self.root} cannot be written: permission denied; choose another with --lab")
 
     def corpus(self, uid: str) -> Path:
@@ -75,6 +80,14 @@ class Lab:
     def features(self, *key: str) -> Path:
         """Return the file that holds what was computed once from these checkpoints and corpora."""
         return self.root / "features" / ("-".join(key) + ".npy")
+
+    def flops(self, key: str) -> Path:
+        """Return the file that holds the measured FLOP per record of what has this key."""
+        return self.root / "flops" / f"{key}.json"
+
+    def trunk(self, key: str) -> Path:
+        """Return the folder of what runs that part later have in common."""
+        return self.root / "trunks" / key
 
     def begin(self, uid: str, spec: dict[str, Any]) -> Path:
         """Make a run's folder and write its spec; where the stored spec does not hash to `uid`, replace the folder.

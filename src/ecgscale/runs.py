@@ -21,7 +21,7 @@ from ecgscale.backbones import Backbone
 from ecgscale.data.corpus import Corpus
 from ecgscale.data.split import SplitRule
 from ecgscale.objectives import Objective
-from ecgscale.spec import Explained, Plugin, Spec, part
+from ecgscale.spec import Explained, Plugin, Spec, digest, part
 
 
 def _dump(value: Plugin | None) -> dict[str, Any] | None:
@@ -36,7 +36,7 @@ BackboneField = Annotated[Any, BeforeValidator(partial(part, "backbones")), Plai
 ObjectiveField = Annotated[Any, BeforeValidator(partial(_optional, "objectives")), PlainSerializer(_dump)]
 TaskField = Annotated[Any, BeforeValidator(partial(part, "tasks")), PlainSerializer(_dump)]
 
-Role = Literal["grid", "tune", "baseline", "codebook"]
+Role = Literal["grid", "branch", "tune", "baseline", "codebook"]
 
 
 class Recipe(Spec):
@@ -47,7 +47,8 @@ class Recipe(Spec):
     lr: NonNegativeFloat  # peak learning rate
     warmup: NonNegativeInt = 0  # steps of linear warm-up
     final: NonNegativeFloat = 0.02  # last learning rate as a fraction of the peak; HeartLang: 1e-5 / 5e-4
-    schedule: Literal["cosine"] = "cosine"
+    schedule: Literal["cosine", "wsd"] = "cosine"  # wsd: warm-up, stable, decay; Hu et al. 2024 (MiniCPM)
+    decay: NonNegativeInt = 0  # last steps, in which the rate of "wsd" falls
     weight_decay: NonNegativeFloat = 0.05  # matrices only; HeartLang
     beta1: NonNegativeFloat = 0.9
     beta2: NonNegativeFloat = 0.98  # HeartLang
@@ -56,6 +57,11 @@ class Recipe(Spec):
     validation_records: PositiveInt = 256  # the first of the validation part: the same for every run
     test_records: PositiveInt = 512  # the same of the test part, for the held-out pretext loss
 
+    @property
+    def fork(self) -> int | None:
+        """The step at which the decay of "wsd" begins: up to there longer runs are the same. None for "cosine"."""
+        return self.steps - self.decay if self.schedule == "wsd" else None
+
 
 class RunSpec(Spec):
     """One training run.
@@ -63,7 +69,7 @@ class RunSpec(Spec):
     `steps = 0` with `objective = None` is the random-weights baseline: D = C = 0.
     """
 
-    revision: ClassVar[int] = 1  # of the training loop
+    revision: ClassVar[int] = 2  # of the training loop; 2: C is one number per backbone, objective and corpus
 
     role: Role
     backbone: BackboneField
@@ -89,6 +95,15 @@ class RunSpec(Spec):
         """The uid without the seed: runs of one cell differ by their seed only."""
         return self.model_copy(update={"seed": 0}).uid + "-cell"
 
+    @property
+    def trunk(self) -> str:
+        """The uid, but of a "wsd" run what it shares with those that differ in where the decay begins and ends."""
+        if self.recipe.fork is None:
+            return self.uid
+        shared = self.dump()
+        shared["recipe"] = {k: v for k, v in shared["recipe"].items() if k not in ("steps", "decay", "validations")}
+        return digest(shared)
+
 
 class RunResult(Spec):
     """What a finished run left; `checkpoints` name files `checkpoints/<step>.safetensors` of the backbone."""
@@ -104,7 +119,8 @@ class RunResult(Spec):
     # of self-supervised runs at their last step: `rankme` and `feature_std` of the validation records, the same before
     # the first step (`…_start`), and what the objective itself says (`perplexity`, `teacher_distance`, …)
     health: dict[str, float] = Field(default_factory=dict)
-    seconds: NonNegativeFloat
+    seconds: NonNegativeFloat  # of all of it
+    training_seconds: NonNegativeFloat = 0.0  # of steps alone, without validation and tests
 
 
 def build(run: RunSpec) -> tuple[Backbone, Objective | None]:

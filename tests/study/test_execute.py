@@ -18,7 +18,7 @@ from ecgscale.study import execute, work, workers
 from ecgscale.study.bind import Binder, Source
 from ecgscale.study.expand import PlannedRun, expand
 from ecgscale.study.status import plot, status_of
-from ecgscale.study.study import Study
+from ecgscale.study.study import Study, StudyError
 
 TINY: dict[str, Any] = {
     "data.code.count": 100,
@@ -137,6 +137,26 @@ def test_a_spent_budget_stops_and_the_next_call_goes_on_to_the_same_table(
     assert (part["status"] == "waiting").any()
     whole = api.run("smoke", tmp_path / "lab", changes=long, workers=1, device="cpu")
     pd.testing.assert_frame_equal(whole, calm)
+
+
+def test_several_points_come_from_one_trunk_and_say_so(tmp_path: Path) -> None:
+    branched = {"training.schedule": "wsd", "training.steps": 20, "training.branches": [0.5], "training.decay": 0.4}
+    frame = api.run("smoke", tmp_path, changes=TINY | branched, workers=1, device="cpu")
+    probes = frame[frame["role"].isin(["grid", "branch"]) & (frame["metric"] == "auroc") & (frame["part"] == "test")]
+    points = probes.groupby("role").first()
+    assert list(points.loc[["branch", "grid"], "seen"]) == [10 * 8, 20 * 8]
+    assert points["branch"].nunique() == 1 and points["run"].nunique() == 2 and points["cell"].nunique() == 2
+    lab = Lab(tmp_path)
+    begun = {role: json.loads((lab.run(run) / "env.json").read_text())["step"] for role, run in points["run"].items()}
+    assert begun == {"branch": 0, "grid": 6}
+    assert not list((tmp_path / "trunks").iterdir())
+    laws = {path.name.split(".")[0]: json.loads(path.read_text()) for path in lab.study("smoke").glob("fits/power-*")}
+    assert {name: fit["n"] for name, fit in laws.items()} == {"power-N": 1, "power-D": 1, "power-seen": 2}
+
+
+def test_branches_without_a_plateau_are_refused() -> None:
+    with pytest.raises(StudyError, match='`training`: branches needs schedule = "wsd"'):
+        Study.load("smoke", {"training.branches": [0.5]})
 
 
 def test_a_budget_says_which_of_the_two_is_spent() -> None:

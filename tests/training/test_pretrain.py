@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from ecgscale.data.corpus import Corpus, Form, ingest
 from ecgscale.data.split import SplitRule, parts
 from ecgscale.loader import Loader, positions
-from ecgscale.runs import InputError, Recipe, RunSpec, check_input
+from ecgscale.runs import InputError, Recipe, RunResult, RunSpec, check_input
 from ecgscale.spec import part
 from ecgscale.study.study import Study
 from ecgscale.training import checkpoint, optim, pretrain
@@ -26,6 +26,7 @@ OBJECTIVES = {
         {"name": "masked_beats", "codes": 16, "codebook": "none"},
     ],
 }
+TIMES = {"seconds", "training_seconds"}
 PAIRS = [(backbone, objective) for backbone, objectives in OBJECTIVES.items() for objective in objectives]
 
 
@@ -76,7 +77,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
         pretrain.pretrain(run, broken, corpus, codes, progress=stop)
     assert checkpoint.load_state(broken)["step"] == 5  # type: ignore[index]
     resumed = pretrain.pretrain(run, broken, corpus, codes)
-    assert resumed.model_copy(update={"seconds": expected.seconds}) == expected
+    assert resumed.model_copy(update=expected.model_dump(include=TIMES)) == expected
     for step in {expected.best, expected.steps}:
         a, b = (load_file(f / "checkpoints" / f"{step}.safetensors") for f in (whole, broken))
         assert all(torch.equal(a[name], b[name]) for name in a)
@@ -99,8 +100,35 @@ def test_a_run_that_was_asked_to_stop_goes_on_as_if_it_had_not(corpus: Corpus, t
         pretrain.pretrain(run, parts, corpus, progress=lambda *said: told.append(said), halt=lambda: True)
     assert told[-1] == (8, pytest.approx(run.recipe.batch * expected.flop_per_record))  # spent by that call alone
     resumed = pretrain.pretrain(run, parts, corpus)
-    assert resumed.model_copy(update={"seconds": expected.seconds}) == expected
+    assert resumed.model_copy(update=expected.model_dump(include=TIMES)) == expected
     assert checkpoint.read_curve(whole / "curve.jsonl") == checkpoint.read_curve(parts / "curve.jsonl")
+
+
+@pytest.mark.parametrize(("backbone", "objective"), [PAIRS[1], PAIRS[3]], ids=["cmsc", "beat_codes"])
+def test_a_run_from_the_trunk_of_a_shorter_one_equals_one_from_scratch(
+    backbone: str, objective: dict, corpus: Corpus, tmp_path: Path
+) -> None:
+    """Bit for bit, the code-book's own state and the curve included; and it does only what is new."""
+    torch.set_num_threads(1)
+
+    def train(name: str, steps: int, trunk: checkpoint.Trunk | None) -> tuple[RunResult, list[int]]:
+        run = spec(backbone, objective, corpus, steps=steps, warmup=4, schedule="wsd", decay=steps // 4)
+        (tmp_path / name).mkdir()
+        first: list[int] = []
+        result = pretrain.pretrain(run, tmp_path / name, corpus, began=first.append, trunk=trunk)
+        return result.model_copy(update={"seconds": 0.0, "training_seconds": 0.0}), first
+
+    shared = tmp_path / "trunk"
+    train("short", 8, checkpoint.Trunk(shared, more=True))
+    assert [path.name for path in shared.iterdir()] == ["6.pt"]
+    longer, first = train("long", 16, checkpoint.Trunk(shared, more=False))
+    alone, from_nothing = train("alone", 16, None)
+    assert (first, from_nothing) == ([6], [0])
+    assert longer == alone
+    curves = [checkpoint.read_curve(tmp_path / name / "curve.jsonl") for name in ("long", "alone")]
+    assert curves[0] == curves[1] and [line["step"] for line in curves[0]] == list(range(1, 17))
+    a, b = (load_file(tmp_path / name / "checkpoints" / "16-objective.safetensors") for name in ("long", "alone"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_a_torn_newest_state_falls_back_to_the_previous_one(tmp_path: Path) -> None:
@@ -171,6 +199,17 @@ def test_the_schedule_warms_up_and_ends_at_its_floor() -> None:
     assert max(rates) == pytest.approx(1.0)
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[-1] == pytest.approx(0.1, abs=2e-3)
+
+
+def test_a_plateau_ends_in_a_decay_and_longer_runs_share_all_that_is_before_it() -> None:
+    short = Recipe(steps=50, batch=1, lr=1.0, warmup=5, final=0.1, schedule="wsd", decay=10)
+    long = short.model_copy(update={"steps": 100, "decay": 20})
+    assert (short.fork, long.fork) == (40, 80)
+    rates = [optim.rate(short, s) for s in range(50)]
+    assert rates[:40] == [optim.rate(long, s) for s in range(40)]
+    assert set(rates[5:41]) == {1.0} and rates[40:] == sorted(rates[40:], reverse=True)
+    assert optim.rate(short, 50) == pytest.approx(0.1)
+    assert optim.rate(short, 45) == pytest.approx(0.1 + 0.9 * (1 - 0.5**0.5))
 
 
 def test_vectors_do_not_decay() -> None:

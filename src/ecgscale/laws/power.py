@@ -1,4 +1,5 @@
-"""One axis: L(x) = E + A * x^-alpha, x the parameters N or the unique records D, everything else held fixed.
+"""One axis: L(x) = E + A * x^-alpha, x the parameters N, the unique records D or the records drawn,
+everything else held fixed.
 
 Units: L in nats (any positive loss), x a count, A in nats * count^alpha. As x grows L falls to E.
 Not identifiable: fewer than 3 levels of x; a range over which the loss falls by no more than its noise; alpha near
@@ -25,7 +26,7 @@ class Power(Law):
     nonlinear: ClassVar[tuple[str, ...]] = ("alpha",)
     bounds: ClassVar[dict[str, tuple[float, float]]] = {"alpha": (0.01, 3.0)}
 
-    input: Literal["N", "D"] = "N"  # the table's column: parameters or unique records
+    input: Literal["N", "D", "seen"] = "N"  # the table's column: parameters, unique records, or records drawn
 
     @property
     def inputs(self) -> tuple[str, ...]:  # type: ignore[override]  # here the column is a field, elsewhere it is fixed

@@ -164,14 +164,15 @@ def _done(lab: Lab, planned: PlannedRun) -> bool:
 
 def weight(planned: PlannedRun) -> float:
     """Return a run's expected share of the work: records drawn, times a cost growing with size, and evaluation."""
-    drawn = planned.run.recipe.steps * planned.run.recipe.batch + EVALUATION
+    drawn = (planned.run.recipe.steps - planned.begins) * planned.run.recipe.batch + EVALUATION
     return float(drawn) * (1 + planned.target / 50_000)
 
 
 def trained_weight(planned: PlannedRun, step: int) -> float:
     """Return the part of a run's weight that is done when its training has reached `step`."""
-    drawn = planned.run.recipe.batch * min(step, planned.run.recipe.steps)
-    return weight(planned) * drawn / (planned.run.recipe.batch * planned.run.recipe.steps + EVALUATION)
+    batch, own = planned.run.recipe.batch, planned.run.recipe.steps - planned.begins
+    drawn = batch * min(max(step - planned.begins, 0), own)
+    return weight(planned) * drawn / (batch * own + EVALUATION)
 
 
 def execute(
@@ -362,10 +363,18 @@ def _unmeasured(plan: Plan, lab: Lab) -> list[tuple[PlannedEval, ...]]:
 
 
 def _ready(waiting: Iterable[_Work], plan: Plan, lab: Lab, failures: dict[str, str]) -> list[_Work]:
-    """Work whose code-book is there; a run whose code-book failed fails with it."""
+    """Work whose code-book is there, and the trunk it goes on from; a run whose code-book failed fails with it."""
 
     def there(book: str) -> bool:  # of a failed one, the job says in one sentence that the codes are missing
         source = plan.runs[book].source
         return book in failures or work.codes_path(lab, book, work.opened(source.path)).exists()
 
-    return [w for w in waiting if w.planned is None or w.planned.codebook is None or there(w.planned.codebook)]
+    def parted(uid: str) -> bool:
+        return uid in failures or lab.result(uid) is not None
+
+    return [
+        w for w in waiting
+        if w.planned is None
+        or ((w.planned.codebook is None or there(w.planned.codebook))
+            and (w.planned.before is None or parted(w.planned.before)))
+    ]  # fmt: skip

@@ -44,12 +44,14 @@ class PlannedRun:
 
     run: RunSpec
     arm: str
-    role: str  # `grid` only where the arm enters the laws
+    role: str  # `grid` only where the arm enters the laws; `branch`: of a shorter point of a trunk
     target: int  # parameters asked for
     source: Source
     codebook: str | None  # uid of the run whose codes it predicts
     evaluations: tuple[PlannedEval, ...]
     provisional: bool = False  # its learning rate is still searched: priced, not run
+    before: str | None = None  # uid of the run on whose trunk it goes on
+    begins: int = 0  # the step from which it goes on there
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,12 @@ class _Expansion:
         self.evaluations = self._evaluations()
         self._check_overlap()
         self.plan.handcrafted += [e for e in self.evaluations if e not in self.plan.handcrafted]
+        if self.study.training.branches:
+            ends = ", ".join(f"{share:g}" for share in sorted(self.study.training.branches))
+            note = (
+                f"runs also end at {ends} of their steps, each for a decay's price; points of one trunk are correlated"
+            )
+            self.plan.notes += [note] if note not in self.plan.notes else []
         codebook = self._codebook()
         for family in self.families:
             self._family(family, codebook)
@@ -246,9 +254,12 @@ class _Expansion:
                 continue
             for D in sizes:
                 for seed in self._seeds(size):
-                    how = self._recipe(lr, self._steps(D), batch)
-                    role: Role = "grid" if self.arm.fit else "baseline"
-                    self._add(role, spec, objective, D, seed, how, size, used, provisional=not final)
+                    before: tuple[str, int] | None = None
+                    for how in self._ends(lr, self._steps(D), batch):
+                        last: Role = "grid" if self.arm.fit else "baseline"
+                        role: Role = last if how.steps == self._steps(D) else "branch"
+                        uid = self._add(role, spec, objective, D, seed, how, size, used, None, not final, before)
+                        before = (uid, how.fork or 0)
 
     def _rate(
         self, family: Family, size: int, spec: Plugin, objective: Plugin, batch: int, codebook: str | None,
@@ -311,11 +322,19 @@ class _Expansion:
             raise StudyError(f"{self.study.name}: `training.epochs` is missing (the rule is equal_epochs)")
         return max(1, round(rule.epochs * D / rule.batch))
 
-    def _recipe(self, lr: float, steps: int, batch: int) -> Recipe:
+    def _ends(self, lr: float, steps: int, batch: int) -> list[Recipe]:
+        """Return the recipes of the runs that share a trunk, the shortest first."""
+        ends = sorted({max(1, round(share * steps)) for share in (*self.study.training.branches, 1.0)})
+        return [self._recipe(lr, end, batch, ends[0]) for end in ends]
+
+    def _recipe(self, lr: float, steps: int, batch: int, shortest: int | None = None) -> Recipe:
+        """Return the recipe of so many steps; the warm-up is that of the shortest run of its trunk."""
         rule = self.study.training
+        decay = max(1, round(rule.decay * steps)) if rule.schedule == "wsd" else 0
         return Recipe(
-            steps=steps, batch=batch, lr=lr, warmup=round(rule.warmup * steps), weight_decay=rule.weight_decay,
-            clip=rule.clip, validations=min(rule.validations, steps), validation_records=rule.validation_records,
+            steps=steps, batch=batch, lr=lr, warmup=round(rule.warmup * (shortest or steps)), schedule=rule.schedule,
+            decay=decay, weight_decay=rule.weight_decay, clip=rule.clip,
+            validations=min(rule.validations, decay or steps), validation_records=rule.validation_records,
             test_records=rule.test_records,
         )  # fmt: skip
 
@@ -332,8 +351,12 @@ class _Expansion:
     def _add(
         self, role: Role, backbone: Plugin, objective: Plugin | None, D: int, seed: int, recipe: Recipe, target: int,
         codebook: str | None, evaluations: tuple[PlannedEval, ...] | None = None, provisional: bool = False,
+        before: tuple[str, int] | None = None,
     ) -> str:  # fmt: skip
-        """Plan a run, with all of the arm's evaluations unless told which; returns its uid."""
+        """Plan a run, with all of the arm's evaluations unless told which; returns its uid.
+
+        `before` is the run on whose trunk it goes on, and the step.
+        """
         training = self.study.training
         own: Role = role if role in ("codebook", "tune") else "grid"  # an arm beside the laws trains the same runs
         run = RunSpec(
@@ -354,7 +377,9 @@ class _Expansion:
         )
         key = run.uid if objective is not None else f"{run.uid}.{self.arm.name}"
         measured = self.evaluations if evaluations is None else evaluations
-        planned = PlannedRun(run, self.arm.name, role, target, self.source, codebook, measured, provisional)
+        planned = PlannedRun(
+            run, self.arm.name, role, target, self.source, codebook, measured, provisional, *(before or ())
+        )
         self.plan.runs.setdefault(key, planned)
         return run.uid
 

@@ -42,10 +42,15 @@ class Wanted:
         return "-".join(names)
 
 
-def select(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows laws read: role `grid`, test loss, the checkpoint that enters the laws, comparable objectives."""
+def select(table: pd.DataFrame, roles: tuple[str, ...] = ("grid",)) -> pd.DataFrame:
+    """Return the rows laws read: test loss, the checkpoint that enters the laws, comparable objectives.
+
+    Args:
+        table: The study's table.
+        roles: `branch` beside `grid` where the shorter points of a trunk are wanted, too.
+    """
     rows = table[
-        (table["role"] == "grid") & (table["metric"] == "loss") & (table["part"] == "test") & table["value"].notna()
+        table["role"].isin(roles) & (table["metric"] == "loss") & (table["part"] == "test") & table["value"].notna()
     ]
     keep = []
     for objective, group in rows.groupby("objective", sort=False):
@@ -65,24 +70,29 @@ def wanted(table: pd.DataFrame, floors: dict[str, dict[str, float]]) -> list[Wan
     """
     rows = select(table)
     fits: list[Wanted] = []
-    for keys, group in rows.groupby(
-        ["backbone", "objective", "pretrain", "eval_corpus", "task", "protocol"], sort=True
-    ):
-        meta: dict[str, Any] = dict(
-            zip(("backbone", "objective", "pretrain", "eval_corpus", "task", "protocol"), keys, strict=True)
-        )
-        meta |= {
-            "split": str(group["split"].iloc[0]),
-            "known_floor": floors.get(meta["eval_corpus"], {}).get(meta["task"]),
-        }
+    for meta, group in _curves(rows, floors):
         fits.append(_want(part("laws", "scaling"), group, meta, "scaling"))
         for axis, other in (("N", "D"), ("D", "N")):
             edge = group[group[other] == group[other].max()]
             fits.append(_want(part("laws", {"name": "power", "input": axis}), edge, meta, f"power-{axis}"))
     for _, family in rows.groupby(["backbone", "objective", "pretrain"], sort=True):
         fits += _transfers(family)
+    if (table["role"] == "branch").any():
+        for meta, group in _curves(select(table, ("grid", "branch")), floors):
+            edge = group[(group["N"] == group["N"].max())]
+            edge = edge[edge["D"] == edge["D"].max()]
+            fits.append(_want(part("laws", {"name": "power", "input": "seen"}), edge, meta, "power-seen"))
     several = rows["pretrain"].nunique() > 1
     return [replace(want, several=several) for want in fits]
+
+
+def _curves(rows: pd.DataFrame, floors: dict[str, dict[str, float]]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Yield what is one curve to a law, and how it is called."""
+    columns = ["backbone", "objective", "pretrain", "eval_corpus", "task", "protocol"]
+    for keys, group in rows.groupby(columns, sort=True):
+        meta: dict[str, Any] = dict(zip(columns, keys, strict=True))
+        known = floors.get(meta["eval_corpus"], {}).get(meta["task"])
+        yield meta | {"split": str(group["split"].iloc[0]), "known_floor": known}, group
 
 
 def _want(law: Law, frame: pd.DataFrame, meta: dict[str, Any], name: str) -> Wanted:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from ecgscale.data.corpus import Form
 from ecgscale.data.split import SplitRule
@@ -49,6 +49,19 @@ class Training(Spec):
     test_records: PositiveInt = 512
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: PositiveInt = 1  # CPU threads of one run; never taken from --workers
+    schedule: Literal["cosine", "wsd"] = "cosine"  # wsd: warm-up, stable, decay
+    decay: float = Field(0.2, gt=0, lt=1)  # wsd: fraction of the steps; Hägele et al. 2024, arXiv:2405.18392
+    branches: tuple[float, ...] = ()  # wsd: fractions of the steps at which a run also ends, for the price of a decay
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.branches and self.schedule != "wsd":
+            raise ValueError('branches needs schedule = "wsd"')
+        if not all(0 < share < 1 for share in self.branches):
+            raise ValueError(f"branches are fractions of the steps, between 0 and 1; found {list(self.branches)}")
+        if self.schedule == "wsd" and self.warmup + self.decay >= 1:
+            raise ValueError(f"warmup {self.warmup:g} and decay {self.decay:g} leave nothing between them")
+        return self
 
 
 class Tune(Spec):

@@ -72,7 +72,7 @@ def _run_columns(plan: Plan, planned: PlannedRun) -> dict[str, Any]:
         "labels": len(labels),
         "label_set": digest(list(labels)) if labels else "",
         "label_fraction": 1.0,
-        "branch": run.uid,
+        "branch": run.trunk,
     }
 
 
@@ -143,7 +143,11 @@ def _against_random(plan: Plan, lab: Lab) -> list[dict[str, Any]]:
     random = {(p.arm, p.run.backbone.uid): p for p in plan.runs.values() if p.run.objective is None}
     for planned in plan.runs.values():
         run = planned.run
-        if run.objective is None or planned.role == "tune" or not (planned.evaluations and _largest(plan, planned)):
+        if (
+            run.objective is None
+            or planned.role in ("tune", "branch")
+            or not (planned.evaluations and _largest(plan, planned))
+        ):
             continue
         base = random.get((planned.arm, run.backbone.uid))
         stored = lab.result(run.uid)

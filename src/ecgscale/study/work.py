@@ -10,6 +10,7 @@ import io
 import json
 import os
 import platform
+import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -25,13 +26,14 @@ from ecgscale.data.corpus import Corpus
 from ecgscale.data.intervals import measure
 from ecgscale.evaluation import features
 from ecgscale.evaluation.evaluate import EvalSpec, evaluate
-from ecgscale.lab import Lab, write_atomic, write_json
+from ecgscale.lab import Lab, read_json, write_atomic, write_json
 from ecgscale.loader import Loader, Rows
-from ecgscale.runs import RunResult, RunSpec, check_input, load_backbone, load_objective
+from ecgscale.runs import RunResult, RunSpec, build, check_input, load_backbone, load_objective
 from ecgscale.spec import digest
 from ecgscale.study.expand import HANDCRAFTED, PlannedEval, PlannedRun
 from ecgscale.study.stored import load_evaluation
-from ecgscale.training.checkpoint import load_state
+from ecgscale.training import flops
+from ecgscale.training.checkpoint import Trunk
 from ecgscale.training.pretrain import pretrain
 from ecgscale.training.size import count
 
@@ -74,20 +76,51 @@ def train(
         if not mine:
             return False
         folder = lab.begin(uid, run.dump())
-        state = load_state(folder)
-        about = {"step": state["step"] if state else 0}  # where this process takes it up
-        write_json(folder / "env.json", environment(device, run.threads) | about)
+        about = environment(device, run.threads)
+
+        def began(step: int) -> None:
+            write_json(folder / "env.json", about | {"step": step})  # where this process takes it up
+
         if run.objective is None:
+            began(0)
             result = _untrained(run, folder)
         else:
-            corpus = opened(planned.source.path)
-            codes = (
-                None if planned.codebook is None else np.load(codes_path(lab, planned.codebook, corpus), mmap_mode="r")
-            )
-            torch.set_num_threads(run.threads)
-            result = pretrain(run, folder, corpus, codes, device, progress, halt)
+            result = _trained(lab, planned, device, progress, halt, began)
         lab.finish(uid, result.dump())
+        if planned.role != "branch" and run.recipe.fork is not None:
+            shutil.rmtree(lab.trunk(run.trunk), ignore_errors=True)  # no longer run is to come
     return True
+
+
+def _trained(
+    lab: Lab,
+    planned: PlannedRun,
+    device: str,
+    progress: Callable[[int, float], None] | None,
+    halt: Callable[[], bool] | None,
+    began: Callable[[int], None],
+) -> RunResult:
+    run, corpus = planned.run, opened(planned.source.path)
+    codes = None if planned.codebook is None else np.load(codes_path(lab, planned.codebook, corpus), mmap_mode="r")
+    torch.set_num_threads(run.threads)
+    cost = _flop_per_record(lab, planned, corpus, codes)
+    trunk = None if run.recipe.fork is None else Trunk(lab.trunk(run.trunk), more=planned.role == "branch")
+    return pretrain(run, lab.run(run.uid), corpus, codes, device, progress, halt, began, cost, trunk)
+
+
+def _flop_per_record(lab: Lab, planned: PlannedRun, corpus: Corpus, codes: np.ndarray | None) -> float:
+    """Return the FLOP of forward and backward per record, measured once: D, seed and rate do not change it."""
+    run = planned.run
+    what = [run.backbone.dump(), run.objective.dump(), run.leads, run.samples, run.recipe.batch, corpus.digest]
+    file = lab.flops(digest([flops.REVISION, *what]))
+    stored = read_json(file)
+    if stored is None:
+        loader = Loader(corpus, np.arange(len(corpus)), tuple(getattr(run.objective, "labels", ())), codes)
+        _, objective = build(run)
+        assert objective is not None
+        stored = flops.per_record(objective, [loader.step(0, s, run.recipe.batch) for s in range(2)])
+        write_json(file, stored)
+    return float(stored)
 
 
 def _untrained(run: RunSpec, folder: Path) -> RunResult:

@@ -23,22 +23,64 @@ def keep(module: nn.Module, path: Path, about: dict[str, str]) -> None:
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
     """Write the state to resume from; the previous generation stays until the next is complete."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
     newest = folder / "state.pt"
     if newest.exists():
         newest.replace(folder / "state-previous.pt")
-    write_atomic(newest, buffer.getvalue())
+    _write(newest, state)
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
     """Return the newest readable state, or None. Only tensors and plain values are unpickled."""
-    for name in ("state.pt", "state-previous.pt"):
-        try:
-            return torch.load(folder / name, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError):
-            continue
-    return None
+    newest = _read(folder / "state.pt")
+    return _read(folder / "state-previous.pt") if newest is None else newest
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError):
+        return None
+    return state
+
+
+class Trunk:
+    """What a run shares with longer ones of its "wsd" schedule: the state in which the decay of the last one began.
+
+    Args:
+        folder: Where it stands.
+        more: Whether longer runs are to come; only then is a state left for them.
+    """
+
+    def __init__(self, folder: Path, more: bool) -> None:
+        self.folder, self.more = folder, more
+
+    def load(self, step: int) -> dict[str, Any] | None:
+        """Return the furthest readable state that lies no further than `step`, or None."""
+        for path in sorted(self.folder.glob("*.pt"), key=_step, reverse=True):
+            state = _read(path) if _step(path) <= step else None
+            if state is not None:
+                return state
+        return None
+
+    def leave(self, state: dict[str, Any]) -> None:
+        """Keep a state for longer runs; those of earlier steps are dropped."""
+        if not self.more:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write(self.folder / f"{state['step']}.pt", state)
+        for path in self.folder.glob("*.pt"):
+            if _step(path) < state["step"]:
+                path.unlink()
+
+
+def _step(path: Path) -> int:
+    return int(path.stem)
 
 
 def drop_state(folder: Path) -> None:
@@ -48,10 +90,16 @@ def drop_state(folder: Path) -> None:
 
 
 class Curve:
-    """The learning curve on disk: one JSON object per logged step; lines at or past `step` are dropped on resume."""
+    """The learning curve on disk: one JSON object per logged step.
 
-    def __init__(self, path: Path, step: int) -> None:
-        kept = [line for line in read_curve(path) if line["step"] <= step]
+    Args:
+        path: The file.
+        step: Lines past it are dropped.
+        lines: What it begins with, of a run that goes on from another's state; its own lines when None.
+    """
+
+    def __init__(self, path: Path, step: int, lines: list[dict[str, float]] | None = None) -> None:
+        kept = [line for line in (read_curve(path) if lines is None else lines) if line["step"] <= step]
         write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self.path = path
 

@@ -50,6 +50,7 @@ _OURS: dict[Any, Callable[..., int]] = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }
+REVISION = 1  # of the formulas below and of torch's own
 FORMULAS = frozenset([*flop_registry, *_OURS])  # of the operations that are counted
 
 

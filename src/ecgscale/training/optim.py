@@ -1,4 +1,4 @@
-"""The optimiser and its schedule: AdamW, linear warm-up, cosine decay; matrices decay, vectors do not."""
+"""The optimiser and its schedules: AdamW, linear warm-up, then a cosine or a plateau and a decay."""
 
 from __future__ import annotations
 
@@ -26,8 +26,17 @@ def adamw(module: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def rate(recipe: Recipe, step: int) -> float:
-    """Return the learning rate of step `step` (0-based): lr·(step+1)/warmup, then a half cosine from lr to final·lr."""
+    """Return the learning rate of step `step` (0-based): lr·(step+1)/warmup, then what the schedule says.
+
+    "cosine" is half a cosine from lr to final·lr; "wsd" stays at lr, and in its last `decay` steps falls by √progress.
+
+    Source: Hägele et al. 2024, arXiv:2405.18392, for the shape of the decay.
+    """
     if step < recipe.warmup:
         return recipe.lr * (step + 1) / recipe.warmup
-    progress = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
-    return recipe.lr * (recipe.final + (1 - recipe.final) * 0.5 * (1 + math.cos(math.pi * progress)))
+    if recipe.fork is None:
+        progress = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+        share = 0.5 * (1 + math.cos(math.pi * progress))
+    else:
+        share = 1 - math.sqrt(max(0, step - recipe.fork) / max(1, recipe.decay))
+    return recipe.lr * (recipe.final + (1 - recipe.final) * share)

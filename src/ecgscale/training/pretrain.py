@@ -47,6 +47,9 @@ def pretrain(
     device: str = "cpu",
     progress: Callable[[int, float], None] | None = None,
     halt: Callable[[], bool] | None = None,
+    began: Callable[[int], None] | None = None,
+    flop_per_record: float | None = None,
+    trunk: checkpoint.Trunk | None = None,
 ) -> RunResult:
     """Train a run to its end, from the newest state in `folder` if there is one.
 
@@ -58,6 +61,10 @@ def pretrain(
         device: Where to compute.
         progress: Told the step, and the FLOP that this call has spent, now and then.
         halt: Asked after every step whether to stop there.
+        began: Told the step from which this call goes on.
+        flop_per_record: Of forward and backward; measured here when None.
+        trunk: Where a "wsd" run finds what shorter ones did already, and leaves it for longer ones. No number depends
+            on it.
 
     Returns:
         What the run left.
@@ -70,12 +77,16 @@ def pretrain(
     loaders = _loaders(run, corpus, codes)
     backbone, objective = build(run)
     assert objective is not None
-    cost = flops.per_record(objective, [loaders["train"].step(run.seed, s, run.recipe.batch) for s in range(2)])
+    cost = flop_per_record
+    if cost is None:
+        cost = flops.per_record(objective, [loaders["train"].step(run.seed, s, run.recipe.batch) for s in range(2)])
     objective.to(device)
     loop = _Loop(run, folder, objective, loaders, device)
     start = loop.health()
-    loop.resume()
-    loop.train(progress, halt, cost * run.recipe.batch)
+    loop.resume(trunk)
+    if began is not None:
+        began(loop.step)
+    loop.train(progress, halt, cost * run.recipe.batch, trunk)
     tested = {step: loop.test(step) for step in {loop.best_step, run.recipe.steps}}
     checkpoint.drop_state(folder)
     return RunResult(
@@ -89,6 +100,7 @@ def pretrain(
         records={"validation": len(loaders["validation"]), "test": len(loaders["test"])},
         health={f"{name}_start": value for name, value in start.items()} | loop.last_health(),
         seconds=loop.seconds_before + time.monotonic() - started,
+        training_seconds=loop.training_s,
     )
 
 
@@ -119,39 +131,56 @@ class _Loop:
         self.best_step, self.best_loss, self.last_loss = 0, float("inf"), float("nan")
         self.seconds_before = 0.0
         recipe = run.recipe
-        self.validate_at = {round(recipe.steps * (i + 1) / recipe.validations) for i in range(recipe.validations)}
-        self.log_every = max(1, recipe.steps // 40)
+        first = recipe.fork or 0  # of a shared trunk no step is a result
+        self.validate_at = {
+            first + round((recipe.steps - first) * (i + 1) / recipe.validations) for i in range(recipe.validations)
+        }
+        self.log_every = max(1, recipe.steps // 40 if recipe.fork is None else recipe.warmup // 4)  # as on the trunk
+        self.training_s = 0.0  # without validation, calls before this one included
         self.losses = torch.zeros((), device=device)  # summed since the last line of the curve
         self.since = 0  # steps
         self.saved = time.monotonic()
         self.began = self.saved
 
-    def resume(self) -> None:
-        state = checkpoint.load_state(self.folder)
+    def resume(self, trunk: checkpoint.Trunk | None) -> None:
+        state, lines = checkpoint.load_state(self.folder), None
+        if state is None and trunk is not None and self.run.recipe.fork is not None:
+            state = trunk.load(self.run.recipe.fork)
+            lines = state["curve"] if state else None
         if state is not None:
             self.objective.load_state_dict(state["objective"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.step, self.best_step = state["step"], state["best_step"]
             self.best_loss, self.last_loss = state["best_loss"], state["last_loss"]
             self.losses, self.since = state["losses"].to(self.device), state["since"]
-            self.seconds_before = state["seconds"]
-        self.curve = checkpoint.Curve(self.folder / "curve.jsonl", self.step)
+            self.seconds_before, self.training_s = state["seconds"], state["training_s"]
+        self.curve = checkpoint.Curve(self.folder / "curve.jsonl", self.step, lines)
 
     def train(
-        self, progress: Callable[[int, float], None] | None, halt: Callable[[], bool] | None, cost: float
+        self,
+        progress: Callable[[int, float], None] | None,
+        halt: Callable[[], bool] | None,
+        cost: float,
+        trunk: checkpoint.Trunk | None,
     ) -> None:
         recipe, first = self.run.recipe, self.step
+        self.clock = time.monotonic()
         while self.step < recipe.steps:
             self.losses += self._update(self.step)
             self.since += 1
             self.step += 1
             validate = self.step in self.validate_at
             if validate or self.step % self.log_every == 0:
-                self._log(float(self.losses) / self.since, validate)
+                mean = float(self.losses) / self.since  # waits for the device
+                self.training_s += time.monotonic() - self.clock
+                self._log(mean, validate)
                 self.losses.zero_()
                 self.since = 0
                 if progress is not None:
                     progress(self.step, (self.step - first) * cost)
+                self.clock = time.monotonic()
+            if self.step == recipe.fork and trunk is not None:
+                trunk.leave(self._state() | {"curve": checkpoint.read_curve(self.folder / "curve.jsonl")})
             if self.step == recipe.steps:
                 break
             stop = halt is not None and halt()
@@ -246,8 +275,8 @@ class _Loop:
         last = checkpoint.read_curve(self.folder / "curve.jsonl")[-1]
         return {name: value for name, value in last.items() if name not in ("step", "seen", "loss", "lr", "validation")}
 
-    def _save(self) -> None:
-        state: dict[str, Any] = {
+    def _state(self) -> dict[str, Any]:
+        return {
             "objective": self.objective.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
@@ -257,6 +286,9 @@ class _Loop:
             "losses": self.losses,
             "since": self.since,
             "seconds": self.seconds_before + time.monotonic() - self.began,
+            "training_s": self.training_s + time.monotonic() - self.clock,
         }
-        checkpoint.save_state(self.folder, state)
+
+    def _save(self) -> None:
+        checkpoint.save_state(self.folder, self._state())
         self.saved = time.monotonic()
