@@ -32,6 +32,11 @@ WAP=195101003 WPW=74390002
 _BY_CODE = {code: name for name, code in (pair.split("=") for pair in _ABBREVIATIONS.split())}
 
 
+def abbreviations() -> tuple[str, ...]:
+    """Return all abbreviations, in alphabetical order."""
+    return tuple(sorted(_BY_CODE.values()))
+
+
 def label_name(code: str) -> str:
     """Return the abbreviation of a code, `snomed_<code>` where the challenge gave none."""
     return _BY_CODE.get(code, f"snomed_{code}")

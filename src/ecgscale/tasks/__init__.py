@@ -8,7 +8,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import NonNegativeInt
 
+from ecgscale.data import snomed
 from ecgscale.spec import Plugin
 
 Parts = Literal["folds", "patients", "crossval"]
@@ -46,7 +48,7 @@ class TaskSpec(Plugin):
         """
 
     def left_out(self, index: pd.DataFrame) -> dict[str, int]:
-        """Return the labels that `targets` leaves out by a stated rule, each with the patients of its smaller class."""
+        """Return the labels that `targets` leaves out by a stated rule, each with the count that rule goes by."""
         return {}
 
     def floor(self, manifest: Mapping[str, Any]) -> float | None:
@@ -78,3 +80,50 @@ class TaskSpec(Plugin):
         """
         found = sorted(str(c).removeprefix("label.") for c in index.columns if str(c).startswith(f"label.{prefix}"))
         return self.carried(index, tuple(found) or (f"{prefix}…",))
+
+
+class Statements(TaskSpec):
+    """Those statements of a source that enough records of the corpus carry."""
+
+    minimum_records: NonNegativeInt = 10  # with the statement; the benchmark of arXiv:2605.12241
+
+    def candidates(self, index: pd.DataFrame) -> tuple[str, ...]:
+        """Return the label names that may count, in the order of the task."""
+        return self.label_sets[self.labels]
+
+    def targets(self, index: pd.DataFrame) -> pd.DataFrame:
+        """Return the statements that the corpus carries, rare ones left out.
+
+        Raises:
+            ValueError: it carries none, or all are rare.
+        """
+        found, rare = self._found(index), self.left_out(index)
+        kept = found.drop(columns=list(rare))
+        if kept.empty:
+            raise ValueError(f"task {self.title}: no label stands in {self.minimum_records} records or more")
+        return kept
+
+    def left_out(self, index: pd.DataFrame) -> dict[str, int]:
+        """Return the labels with too few records, each with the number of its records."""
+        positive = (self._found(index) == 1).sum()
+        return {str(name): int(n) for name, n in positive.items() if n < self.minimum_records}
+
+    def _found(self, index: pd.DataFrame) -> pd.DataFrame:
+        names = self.candidates(index)
+        return self.carried(index, tuple(name for name in names if f"label.{name}" in index.columns) or names[:1])
+
+
+class ChallengeStatements(Statements):
+    """All SNOMED CT statements of a source of the PhysioNet/CinC challenge 2021, by the challenge's abbreviations."""
+
+    label_sets: ClassVar[Mapping[str, tuple[str, ...]]] = {"all": snomed.abbreviations()}
+
+    def candidates(self, index: pd.DataFrame) -> tuple[str, ...]:
+        """Return the abbreviations, then codes without one that the corpus carries."""
+        bare = sorted(str(c).removeprefix("label.") for c in index.columns if str(c).startswith("label.snomed_"))
+        return (*self.label_sets[self.labels], *(bare if self.labels == "all" else ()))
+
+    @classmethod
+    def examples(cls) -> list[tuple[TaskSpec, tuple[str, ...]]]:
+        """Return a task for every label set, with five of its names."""
+        return [(cls(labels=labels), names[:5]) for labels, names in cls.label_sets.items()]

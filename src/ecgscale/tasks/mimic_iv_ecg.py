@@ -1,9 +1,11 @@
-"""Sex, admission to intensive care and death from MIMIC-IV-ECG, as MDS-ED defines them.
+"""Sex, admission to intensive care, death and discharge diagnoses from MIMIC-IV-ECG.
 
 Admission and death are known for ECGs of the first 90 minutes in the emergency department only; all others are unknown
-in these tasks.
+in these tasks. Diagnoses are the ICD-10 codes that the corpus was ingested with; cardiac ones are those of chapter IX,
+which begin with I.
 
-Source: Lopez Alcaraz et al. 2024, arXiv:2407.17856, "MDS-ED: Multimodal Decision Support in the Emergency Department".
+Source: Lopez Alcaraz et al. 2024, arXiv:2407.17856, "MDS-ED: Multimodal Decision Support in the Emergency Department";
+Strodthoff et al. 2024, doi:10.1093/ehjdh/ztae039, for diagnoses.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from ecgscale.tasks import Parts, TaskSpec
 
 
 class MimicIvEcg(TaskSpec):
-    """Whether the patient is a woman, comes to intensive care (2 labels), or dies (7 labels)."""
+    """Whether the patient is a woman, comes to intensive care (2 labels), dies (7), or leaves with a diagnosis."""
 
     reference: ClassVar[str] = (
         "Gow et al. 2023, doi:10.13026/4nqg-sb35; Lopez Alcaraz et al. 2024, arXiv:2407.17856; "
@@ -30,7 +32,7 @@ class MimicIvEcg(TaskSpec):
         "mortality": (*(f"mortality_{days}d" for days in (1, 7, 28, 90, 180, 365)), "mortality_stay"),
     }
 
-    labels: Literal["sex", "icu", "mortality"] = "sex"
+    labels: Literal["sex", "icu", "mortality", "cardiac", "noncardiac"] = "sex"
     split: Literal["folds", "patients"] = "folds"  # "patients": for a corpus ingested without MIMIC-IV-ECG-Ext-ICD
 
     @property
@@ -40,4 +42,15 @@ class MimicIvEcg(TaskSpec):
 
     def targets(self, index: pd.DataFrame) -> pd.DataFrame:
         """Return the set's labels; the corpus must have been ingested with the tables they come from."""
-        return self.carried(index, self.label_sets[self.labels])
+        if self.labels in self.label_sets:
+            return self.carried(index, self.label_sets[self.labels])
+        codes = self.with_prefix(index, "icd10_")
+        cardiac = codes.columns.str.startswith("icd10_I")
+        chosen = codes.loc[:, cardiac if self.labels == "cardiac" else ~cardiac]
+        return self.carried(index, tuple(chosen.columns) or ("icd10_I…" if self.labels == "cardiac" else "icd10_…",))
+
+    @classmethod
+    def examples(cls) -> list[tuple[TaskSpec, tuple[str, ...]]]:
+        """Return a task for every label set, and those of diagnoses with two codes each."""
+        codes = [("cardiac", ("icd10_I25", "icd10_I48")), ("noncardiac", ("icd10_E11", "icd10_N17"))]
+        return [*super().examples(), *((cls(labels=labels), names) for labels, names in codes)]
