@@ -30,7 +30,7 @@ from ecgscale.data.corpus import Corpus, Form, ingest
 from ecgscale.data.split import SplitRule, corpus_parts
 from ecgscale.datasets.simulated import Simulated
 from ecgscale.loader import Loader
-from ecgscale.study.work import set_up
+from ecgscale.study.machine import set_up
 
 BATCH = 64
 MEMORY = """

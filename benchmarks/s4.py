@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from ecgscale.s4_layers import S4Layer
 from ecgscale.state_space import StateSpace
-from ecgscale.study.work import set_up
+from ecgscale.study.machine import set_up
 
 LENGTHS = (300, 600, 1200, 2400)
 WIDTHS = (256, 512)

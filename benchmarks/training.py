@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from ecgscale.batch import Batch
 from ecgscale.nn import head_count
 from ecgscale.spec import part
-from ecgscale.study.work import set_up
+from ecgscale.study.machine import set_up
 from ecgscale.training.size import count, solve
 from ecgscale.views import cut_beats, most_beats
 

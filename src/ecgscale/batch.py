@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+TENSORS = ("signal", "lead_ok", "beats", "record", "patient", "labels", "labels_ok")  # of every batch; some have codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,14 @@ class Batch:
     codes: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
-        """Return the batch on `device`."""
-        tensors = {
-            name: getattr(self, name).to(device, non_blocking=True)
-            for name in ("signal", "lead_ok", "beats", "record", "patient", "labels", "labels_ok")
-        }
-        return replace(self, **tensors, codes=None if self.codes is None else self.codes.to(device, non_blocking=True))
+        """Return the batch on `device`; the host waits only for what comes to it."""
+        leaves = torch.device(device).type != "cpu"
+        return self.each(lambda tensor: tensor.to(device, non_blocking=leaves))
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Return the batch with every tensor changed."""
+        tensors = {name: change(getattr(self, name)) for name in TENSORS}
+        return replace(self, **tensors, codes=None if self.codes is None else change(self.codes))
 
     def __len__(self) -> int:
         return self.signal.shape[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -38,13 +39,15 @@ class Loader:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, rows: Rows) -> Batch:
-        """Return the batch of these rows of the corpus."""
+    def take(self, rows: Rows, here: slice = slice(None)) -> Batch:
+        """Return the batch of these rows of the corpus, or its rows `here`, with beats padded as for all."""
+        beats = self.corpus.beats(rows)[here]
+        rows = rows[here]
         labels = self.corpus.known(rows, self.labels)
         return Batch(
             signal=torch.from_numpy(self.corpus.signals(rows)),
             lead_ok=torch.from_numpy(self.corpus.lead_ok(rows)),
-            beats=torch.from_numpy(self.corpus.beats(rows)),
+            beats=torch.from_numpy(beats),
             record=torch.from_numpy(rows.copy()),
             patient=torch.from_numpy(self.corpus.patients(rows)),
             rate_hz=self.corpus.rate_hz,
@@ -72,5 +75,10 @@ def positions(n: int, seed: int, step: int, size: int) -> Rows:
     if n < 1:
         raise ValueError("a batch needs at least one record")
     place = np.arange(step * size, (step + 1) * size)
-    epochs = {int(e): rng.generator(seed, "epoch", int(e)).permutation(n) for e in np.unique(place // n)}
-    return np.array([epochs[int(p // n)][p % n] for p in place], np.int64)
+    epoch, within = np.divmod(place, n)
+    return np.concatenate([_shuffled(n, seed, int(e))[within[epoch == e]] for e in np.unique(epoch)])
+
+
+@lru_cache(maxsize=2)  # a batch at the end of an epoch needs two; of a million records each takes longer than a step
+def _shuffled(n: int, seed: int, epoch: int) -> Rows:
+    return rng.generator(seed, "epoch", epoch).permutation(n).astype(np.int64)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def uniform(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:
+    """Return numbers in [0, 1) of a CPU generator on a device: the same on all, and the host waits for none."""
+    numbers = torch.rand(shape, generator=generator, pin_memory=device.type == "cuda")
+    return numbers.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,8 @@ class StateSpace(nn.Module):
 
     def _readout(self) -> Tensor:
         """Return what multiplies the states: 2 Re and -2 Im of C [channel, direction, state]."""
-        return (self.C * self.C.new_tensor([2.0, -2.0])).flatten(2).transpose(0, 1)
+        sign = torch.arange(2, -3, -4, dtype=self.C.dtype, device=self.C.device)  # 2, -2, made where it is used
+        return (self.C * sign).flatten(2).transpose(0, 1)
 
     def _in_blocks(self, u: Tensor) -> Tensor:
         """Return y by blocks of samples (state_blocks.py): every step is one batched product without a copy."""
@@ -180,7 +181,7 @@ def _discrete(
     gain = dt / (1 + dt * (row * p).real.sum(1, keepdim=True))
     start = dt * (inverse * b - gain * (row * b).real.sum(1, keepdim=True) * out)
     solve = _block_diagonal(inverse) - _pairs(gain * out)[:, :, None] * _pairs(row.conj())[:, None]
-    return 2 * solve - torch.eye(solve.shape[-1]).to(solve), _pairs(start)
+    return 2 * solve - torch.eye(solve.shape[-1], dtype=solve.dtype, device=solve.device), _pairs(start)
 
 
 def _turn(log_dt: Tensor, log_decay: Tensor, frequency: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,7 +211,8 @@ def _pairs(z: Tensor) -> Tensor:
 def _block_diagonal(z: Tensor) -> Tensor:
     """Return the matrices that multiply pairs by z [channel, n]: [channel, 2 n, 2 n]."""
     turns = torch.stack([z.real, -z.imag, z.imag, z.real], -1).unflatten(-1, (2, 2))  # channel n row column
-    return (turns.unsqueeze(3) * torch.eye(z.shape[1]).to(turns)[:, None, :, None]).flatten(3).flatten(1, 2)
+    same = torch.eye(z.shape[1], dtype=turns.dtype, device=turns.device)
+    return (turns.unsqueeze(3) * same[:, None, :, None]).flatten(3).flatten(1, 2)
 
 
 class _Cache:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ecgscale.batch import Batch
+from ecgscale.batch import TENSORS, Batch
 
 RATE_HZ = 100.0  # the rate at which 96 samples are a beat
 BEAT = 96  # samples of a token
@@ -112,9 +112,8 @@ def halves(batch: Batch) -> tuple[Batch, Batch]:
 
 def stack(first: Batch, second: Batch) -> Batch:
     """Put two batches of the same shape under each other, so that one pass through a model sees both."""
-    names = ("signal", "lead_ok", "beats", "record", "patient", "labels", "labels_ok")
     return replace(
-        first, **{name: torch.cat([getattr(first, name), getattr(second, name)]) for name in names}, codes=None
+        first, **{name: torch.cat([getattr(first, name), getattr(second, name)]) for name in TENSORS}, codes=None
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -28,6 +29,7 @@ from ecgscale.data.record import Record, Rejected, check
 from ecgscale.data.signal import Band, Form, unit_in_form
 from ecgscale.data.source import Source, corpus_name
 from ecgscale.data.storage import JOURNAL, SCALE, CorpusError, Shards, appearing, writing
+from ecgscale.processes import die_with
 
 FORMAT = 2  # of the folder
 FLUSH = 32  # portions between two entries of the journal: what a killed ingest has to do again
@@ -68,7 +70,7 @@ def _in_order(job: Callable[[Any], Prepared], portions: Iterator[Any], workers: 
     if workers == 1 or len(first) < 2 * workers:
         yield from map(job, chain(first, portions))
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), die_with, (os.getpid(),)) as pool:
         under_way = deque(pool.submit(job, portion) for portion in first)
         while under_way:
             whole = under_way.popleft().result()

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ecgscale import residency
 from ecgscale.backbones import Backbone
 from ecgscale.data.corpus import Corpus
-from ecgscale.loader import Loader, Rows
+from ecgscale.loader import Rows
 
 BATCH = 128
 
@@ -21,8 +22,8 @@ def encode(backbone: Backbone, corpus: Corpus, rows: Rows, device: str = "cpu") 
     Rows are encoded in the order of their number of beats, so that sequences of one batch have nearly one length.
     """
     order = np.argsort((corpus.beats(rows) >= 0).sum(1), kind="stable")
-    batches = Loader(corpus, rows[order]).sweep(BATCH)
-    encoded = torch.cat([backbone.encode(batch.to(device)).float().cpu() for batch in batches]).numpy()
+    batches = residency.loaders(corpus, {"all": rows[order]}, device=device)["all"].sweep(BATCH)
+    encoded = torch.cat([backbone.encode(batch.to(device)).float() for batch in batches]).cpu().numpy()
     features = np.empty_like(encoded)
     features[order] = encoded
     return features

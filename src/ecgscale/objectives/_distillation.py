@@ -61,7 +61,7 @@ class Distiller(Objective):
     def hide(self, valid: Tensor, generator: torch.Generator) -> Tensor:
         """Return which tokens the student does not see [batch, token] bool, at least one per record that has any;
         with the published mask perhaps none."""
-        random = torch.rand(valid.shape, generator=generator).to(valid.device)
+        random = masks.uniform(valid.shape, generator, valid.device)
         return masks.spans(valid, self.start, self.span, random, 0 if self.published_mask else 1, self.published_mask)
 
     def after_step(self) -> None:

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from ecgscale import masks
 from ecgscale.backbones import Backbone
 from ecgscale.batch import Batch
 from ecgscale.nn import SequenceEncoder, head_count
@@ -125,7 +126,7 @@ class Codebook(nn.Module):
 
     def _sample(self, flat: Tensor, real: Tensor, generator: torch.Generator) -> Tensor:
         """Return one real vector per code, without repeats as long as there are enough."""
-        random = torch.rand(len(flat), generator=generator).to(flat.device)
+        random = masks.uniform((len(flat),), generator, flat.device)
         order = random.masked_fill(~real, 2.0).argsort()
         return flat[order[torch.arange(len(self.weight), device=flat.device) % real.sum().clamp(min=1)]]
 

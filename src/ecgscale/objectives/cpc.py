@@ -24,6 +24,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from ecgscale import masks
 from ecgscale.backbones import Backbone
 from ecgscale.batch import Batch
 from ecgscale.nn import unit
@@ -118,7 +119,7 @@ def others(place: Tensor, count: int, draws: int, generator: torch.Generator) ->
         draws: Draws per position.
         generator: CPU generator.
     """
-    random = torch.rand((*place.shape, draws), generator=generator).to(place.device)
+    random = masks.uniform((*place.shape, draws), generator, place.device)
     ahead = (random * (count - 1)).long().clamp(max=count - 2)  # float32 may round up to count - 1
     return (place[..., None] + 1 + ahead).remainder(count)
 

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from ecgscale import masks
 from ecgscale.backbones import Backbone
 from ecgscale.batch import Batch
 from ecgscale.objectives import Loss
@@ -148,10 +149,10 @@ def spread(features: Tensor, valid: Tensor, count: int, generator: torch.Generat
     where fewer than `count` differ.
     """
     apart, found = valid, []
-    for draw in torch.rand(count, generator=generator).to(features.device):
+    for draw in masks.uniform((count,), generator, features.device):
         total = apart.cumsum(0)
         index = torch.searchsorted(total, draw * total[-1], right=True).clamp(max=len(total) - 1)
-        found.append(features[index])
+        found.append(features.index_select(0, index[None])[0])  # features[index] would wait for the device
         distance = (2 - 2 * (features * found[-1]).sum(-1)).clamp(min=1e-12) * valid
         apart = distance if len(found) == 1 else torch.minimum(apart, distance)
     return torch.stack(found)

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
+from ecgscale import masks
 from ecgscale.backbones import Backbone
 from ecgscale.batch import Batch
 from ecgscale.nn import Block, head_count
@@ -181,8 +182,8 @@ def draw(valid: Tensor, spec: JEPA, generator: torch.Generator) -> Drawn:
     """
     records, count = valid.shape
     share = torch.rand(2, generator=generator).tolist()  # on the host
-    random = torch.rand((records, spec.blocks + 1), generator=generator).to(valid.device)
-    spare = torch.rand((records, count), generator=generator).to(valid.device) if spec.published_blocks else None
+    random = masks.uniform((records, spec.blocks + 1), generator, valid.device)
+    spare = masks.uniform((records, count), generator, valid.device) if spec.published_blocks else None
     floor = PUBLISHED_FLOOR if spec.published_blocks else 1
     total = valid.sum(1, keepdim=True)  # batch 1
     size, wide = (

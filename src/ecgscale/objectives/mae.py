@@ -98,7 +98,7 @@ def hide(batch: Batch, patch_s: float, ratio: float, by_lead: bool, generator: t
     length = max(1, round(patch_s * batch.rate_hz))
     shape = (records, leads if by_lead else 1, -(-time // length))
     there = batch.lead_ok[..., None] if by_lead else batch.lead_ok.new_ones(1)
-    random = torch.rand(shape, generator=generator).to(batch.signal.device)
+    random = masks.uniform(shape, generator, batch.signal.device)
     chosen = masks.choose(there.expand(shape).flatten(1), ratio, random.flatten(1)).mask.unflatten(1, shape[1:])
     return chosen.repeat_interleave(length, -1)[..., :time].expand(-1, leads, -1)
 

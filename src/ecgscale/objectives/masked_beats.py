@@ -57,7 +57,7 @@ class MaskedBeatsModel(Objective):
         beats = self.backbone.cut(batch)
         target, usable = _targets(batch, beats)
         columns = batch.beats.shape[1] + 1  # one more than there may be, so that a batch without beats has one too
-        random = torch.rand(len(batch), batch.signal.shape[1] * columns, generator=generator).to(target.device)
+        random = masks.uniform((len(batch), batch.signal.shape[1] * columns), generator, target.device)
         chosen = masks.choose(usable, self.mask_ratio, random.gather(1, _place(beats, columns)))
         values = self.backbone.read(beats, chosen.mask).values
         hidden = values.gather(

@@ -39,10 +39,10 @@ class Source:
         """
         check_form(self.study.dataset(self.name), self.root, self.form)
 
-    def open(self) -> Corpus:
-        """Return the corpus, ingesting it first where the lab does not hold it."""
+    def open(self, processes: int = 1) -> Corpus:
+        """Return the corpus, ingesting it first, in so many processes, where the lab does not hold it."""
         if not (self.path / "manifest.json").exists():
-            ingest(self.study.dataset(self.name), self.root, self.form, self.path)
+            ingest(self.study.dataset(self.name), self.root, self.form, self.path, workers=processes)
         return Corpus.open(self.path)
 
 
@@ -61,10 +61,10 @@ class Mixed(Source):
         for source, _ in self.parts:
             source.check()
 
-    def open(self) -> Corpus:
+    def open(self, processes: int = 1) -> Corpus:
         """Return the mixture, ingesting and mixing first what the lab does not hold."""
         if not (self.path / "manifest.json").exists():
-            corpora = {source.name: source.open() for source, _ in self.parts}
+            corpora = {source.name: source.open(processes) for source, _ in self.parts}
             mix(corpora, {source.name: weight for source, weight in self.parts}, self.path)
         return Corpus.open(self.path)
 

@@ -101,8 +101,9 @@ def prepare(study: Study, binder: Binder, workers: Workers | None, console: Cons
         for source in sources:
             source.open()
         return
+    spare = max(1, len(workers.shared.steps) - len(sources) + 1)  # processes for a source that has many records
     try:
-        for future in [workers.submit(_ingest, source) for source in sources]:
+        for future in [workers.submit(_ingest, source, spare) for source in sources]:
             future.result()
     except BrokenProcessPool:
         raise StudyError(
@@ -111,8 +112,8 @@ def prepare(study: Study, binder: Binder, workers: Workers | None, console: Cons
         ) from None
 
 
-def _ingest(source: Source) -> None:
-    source.open()
+def _ingest(source: Source, processes: int) -> None:
+    source.open(processes)
 
 
 def _job(lab_root: Path, planned: PlannedRun, device: str, slot: int) -> Outcome:

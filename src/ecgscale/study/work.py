@@ -5,23 +5,18 @@ Every function leaves its result in the lab and may be called again.
 
 from __future__ import annotations
 
-import ctypes
 import io
 import json
-import os
-import platform
 import shutil
-import socket
-import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+from ecgscale import residency
 from ecgscale.data.corpus import Corpus
 from ecgscale.data.intervals import measure
 from ecgscale.evaluation import features
@@ -31,22 +26,12 @@ from ecgscale.loader import Loader, Rows
 from ecgscale.runs import RunResult, RunSpec, build, check_input, load_backbone, load_objective
 from ecgscale.spec import digest
 from ecgscale.study.expand import HANDCRAFTED, PlannedEval, PlannedRun
+from ecgscale.study.machine import environment
 from ecgscale.study.stored import load_evaluation
 from ecgscale.training import flops
 from ecgscale.training.checkpoint import Trunk
 from ecgscale.training.pretrain import pretrain
 from ecgscale.training.size import count
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's mallopt
-
-
-def set_up(threads: int) -> None:
-    """Prepare a process for training on CPU: fixed threads; freed blocks are kept instead of returned to the kernel."""
-    torch.set_num_threads(threads)
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
-        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 @lru_cache(maxsize=8)
@@ -130,20 +115,6 @@ def _untrained(run: RunSpec, folder: Path) -> RunResult:
     )
 
 
-def environment(device: str, threads: int) -> dict[str, Any]:
-    """Return where a run was computed."""
-    return {
-        "host": socket.gethostname(),
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": device if device == "cpu" else torch.cuda.get_device_name(),
-        "threads": threads,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-
-
 def codes_path(lab: Lab, codebook: str, corpus: Corpus) -> Path:
     """Return where the code-book ids of a corpus are cached."""
     return lab.features("codes", codebook, corpus.digest)
@@ -157,9 +128,9 @@ def cache_codes(lab: Lab, planned: PlannedRun, device: str) -> bool:
         return False
     result = RunResult.parse(lab.result(run.uid) or {})
     objective = load_objective(run, lab.run(run.uid), result.best).to(device)
-    rows = np.arange(len(corpus.index))
+    every = residency.loaders(corpus, {"all": np.arange(len(corpus))}, device=device)["all"]
     with torch.no_grad():
-        blocks = [objective.ids(b.to(device)).cpu().numpy() for b in Loader(corpus, rows).sweep(features.BATCH)]
+        blocks = [objective.ids(batch.to(device)).cpu().numpy() for batch in every.sweep(features.BATCH)]
     width = max(b.shape[2] for b in blocks)
     padded = [np.pad(b, ((0, 0), (0, 0), (0, width - b.shape[2])), constant_values=-1) for b in blocks]
     _write_array(path, np.concatenate(padded).astype(np.int16))

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
-import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
-from ecgscale.study import work
+from ecgscale.processes import die_with
+from ecgscale.study import machine
 
-PR_SET_PDEATHSIG = 1
 T = TypeVar("T")
 
 
@@ -106,9 +103,5 @@ def shared() -> Shared:
 
 def _begin(threads: int, parent: int, given: Shared) -> None:
     _shared[:] = [given]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-    work.set_up(threads)
+    die_with(parent)
+    machine.set_up(threads, side_by_side=len(given.steps))

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from ecgscale import rng
+from ecgscale import residency, rng
 from ecgscale.batch import Batch
 from ecgscale.data.corpus import Corpus
 from ecgscale.data.split import corpus_parts
@@ -74,12 +74,13 @@ def pretrain(
         Paused: `halt` said so.
     """
     started = time.monotonic()
-    loaders = _loaders(run, corpus, codes)
+    loaders = _loaders(run, corpus, codes, device)
     backbone, objective = build(run)
     assert objective is not None
     cost = flop_per_record
     if cost is None:
-        cost = flops.per_record(objective, [loaders["train"].step(run.seed, s, run.recipe.batch) for s in range(2)])
+        first = [loaders["train"].step(run.seed, s, run.recipe.batch).to("cpu") for s in range(2)]
+        cost = flops.per_record(objective, first)
     objective.to(device)
     loop = _Loop(run, folder, objective, loaders, device)
     start = loop.health()
@@ -104,7 +105,7 @@ def pretrain(
     )
 
 
-def _loaders(run: RunSpec, corpus: Corpus, codes: np.ndarray | None) -> dict[str, Loader]:
+def _loaders(run: RunSpec, corpus: Corpus, codes: np.ndarray | None, device: str) -> dict[str, Loader]:
     rows = corpus_parts(corpus, run.split, run.order)
     if len(rows["train"]) < run.D:
         raise TrainingError(
@@ -116,7 +117,7 @@ def _loaders(run: RunSpec, corpus: Corpus, codes: np.ndarray | None) -> dict[str
         "validation": rows["validation"][: run.recipe.validation_records],
         "test": rows["test"][: run.recipe.test_records],
     }
-    return {name: Loader(corpus, r, labels, codes) for name, r in chosen.items()}
+    return residency.loaders(corpus, chosen, labels, codes, device)
 
 
 class _Loop:
@@ -251,12 +252,15 @@ class _Loop:
     def evaluate(self, part: str) -> float:
         """Return the mean loss on a held-out part with common random numbers: the same for every run."""
         self.objective.eval()
-        total = weight = 0.0
+        losses, units = [], []
         for number, batch in enumerate(self.loaders[part].sweep(VALIDATION_BATCH)):
             on_device = batch.to(self.device)
-            units = float(self.objective.loss_weight(on_device))
-            total += units * float(self._loss(on_device, rng.seed_of(0, part, number)))
-            weight += units
+            units.append(self.objective.loss_weight(on_device))
+            losses.append(self._loss(on_device, rng.seed_of(0, part, number)))
+        total = weight = 0.0
+        for share, loss in zip(units, losses, strict=True):  # only now wait for the device
+            total += float(share) * float(loss)
+            weight += float(share)
         return total / weight if weight else float("nan")
 
     @torch.no_grad()
@@ -266,7 +270,7 @@ class _Loop:
             return {}
         backbone = self.objective.backbone.eval()
         batches = self.loaders["validation"].sweep(VALIDATION_BATCH)
-        return health.measure(torch.cat([backbone.encode(batch.to(self.device)).float().cpu() for batch in batches]))
+        return health.measure(torch.cat([backbone.encode(batch.to(self.device)).float() for batch in batches]).cpu())
 
     def last_health(self) -> dict[str, float]:
         """Return what the curve's last line says beyond losses and rates; nothing of supervised runs."""
