@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ecgscale import rng
+from ecgscale import ranks, rng
 from ecgscale.batch import Batch
 from ecgscale.data.corpus import Corpus
 
@@ -38,13 +38,15 @@ class Loader:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, rows: Rows) -> Batch:
-        """Return the batch of these rows of the corpus."""
+    def take(self, rows: Rows, here: slice = slice(None)) -> Batch:
+        """Return the batch of these rows of the corpus, or its rows `here`, with beats padded as for all."""
+        beats = self.corpus.beats(rows)[here]
+        rows = rows[here]
         labels = self.corpus.known(rows, self.labels)
         return Batch(
             signal=torch.from_numpy(self.corpus.signals(rows)),
             lead_ok=torch.from_numpy(self.corpus.lead_ok(rows)),
-            beats=torch.from_numpy(self.corpus.beats(rows)),
+            beats=torch.from_numpy(beats),
             record=torch.from_numpy(rows.copy()),
             patient=torch.from_numpy(self.corpus.patients(rows)),
             rate_hz=self.corpus.rate_hz,
@@ -54,8 +56,8 @@ class Loader:
         )
 
     def step(self, seed: int, step: int, size: int) -> Batch:
-        """Return batch number `step` of an endless stream of reshuffled epochs."""
-        return self.take(self.rows[positions(len(self.rows), seed, step, size)])
+        """Return batch number `step` of an endless stream of reshuffled epochs, or this rank's rows of it."""
+        return self.take(self.rows[positions(len(self.rows), seed, step, size)], ranks.part())
 
     def sweep(self, size: int) -> Iterator[Batch]:
         """Yield all rows once, in order."""

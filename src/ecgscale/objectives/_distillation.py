@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ecgscale import masks
+from ecgscale import masks, ranks
 from ecgscale.backbones import Backbone, Tokens
 from ecgscale.batch import Batch
 from ecgscale.objectives import Objective, ObjectiveSpec
@@ -61,7 +61,7 @@ class Distiller(Objective):
     def hide(self, valid: Tensor, generator: torch.Generator) -> Tensor:
         """Return which tokens the student does not see [batch, token] bool, at least one per record that has any;
         with the published mask perhaps none."""
-        random = torch.rand(valid.shape, generator=generator).to(valid.device)
+        random = ranks.rand(valid.shape, generator).to(valid.device)
         return masks.spans(valid, self.start, self.span, random, 0 if self.published_mask else 1, self.published_mask)
 
     def after_step(self) -> None:
@@ -120,8 +120,13 @@ def instance_norm(x: Tensor, valid: Tensor) -> Tensor:
 
 
 def mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted mean of values [row]; zero where all weights are."""
-    return (values * weight).sum() / weight.sum().clamp(min=1)
+    """Return this rank's share of the weighted mean of values [row]; zero where all weights are."""
+    return (values * weight).sum() / ranks.total(weight.sum()).clamp(min=1)
+
+
+def hidden_share(hidden: Tensor, valid: Tensor) -> Tensor:
+    """Return which share of the whole batch's valid tokens is hidden."""
+    return ranks.total(hidden.sum()) / ranks.total(valid.sum()).clamp(min=1)
 
 
 def perplexity(uses: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from ecgscale.lab import Lab, write_atomic, write_json
 from ecgscale.loader import Loader, Rows
 from ecgscale.runs import RunResult, RunSpec, check_input, load_backbone, load_objective
 from ecgscale.spec import digest
+from ecgscale.study import torchrun
 from ecgscale.study.expand import HANDCRAFTED, PlannedEval, PlannedRun
 from ecgscale.study.stored import load_evaluation
 from ecgscale.training.checkpoint import load_state
@@ -59,8 +60,20 @@ def train(
     device: str,
     progress: Callable[[int, float], None] | None = None,
     halt: Callable[[], bool] | None = None,
+    processes: int = 1,
+    sharded: bool = False,
+    launcher: Sequence[str] = (),
 ) -> bool:
     """Train a run unless the lab has it; returns whether this call trained anything.
+
+    Args:
+        lab: Where the result goes.
+        planned: The run, its corpus and its code-book.
+        device: Where to compute.
+        progress, halt: As `pretrain` has them.
+        processes: How many share every batch; the result is the same up to rounding.
+        sharded: Whether each of them keeps a shard of the model instead of all of it.
+        launcher: The command that starts them where they are not all on this machine, see `torchrun.train`.
 
     Raises:
         TrainingError: the run cannot be trained.
@@ -76,16 +89,21 @@ def train(
         folder = lab.begin(uid, run.dump())
         state = load_state(folder)
         about = {"step": state["step"] if state else 0}  # where this process takes it up
+        about |= {"processes": processes, "sharded": sharded}
         write_json(folder / "env.json", environment(device, run.threads) | about)
         if run.objective is None:
             result = _untrained(run, folder)
         else:
             corpus = opened(planned.source.path)
-            codes = (
-                None if planned.codebook is None else np.load(codes_path(lab, planned.codebook, corpus), mmap_mode="r")
-            )
-            torch.set_num_threads(run.threads)
-            result = pretrain(run, folder, corpus, codes, device, progress, halt)
+            ids = None if planned.codebook is None else codes_path(lab, planned.codebook, corpus)
+            if processes > 1:
+                command = launcher or torchrun.on_this_machine(processes)
+                where = (folder, planned.source.path, ids, device, command)
+                result = torchrun.train(run, *where, sharded=sharded, progress=progress, halt=halt)
+            else:
+                codes = None if ids is None else np.load(ids, mmap_mode="r")
+                torch.set_num_threads(run.threads)
+                result = pretrain(run, folder, corpus, codes, device, progress, halt)
         lab.finish(uid, result.dump())
     return True
 

@@ -11,14 +11,19 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from ecgscale import ranks
 from ecgscale.lab import refused, write_atomic
 
 
 def keep(module: nn.Module, path: Path, about: dict[str, str]) -> None:
-    """Write a module's state as safetensors, atomically; `about` stands in the file's header."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    write_atomic(path, save(tensors, about))
+    """Write a module's state as safetensors, atomically; `about` stands in the file's header.
+
+    Every rank must ask, the first one writes.
+    """
+    state = {name: ranks.whole(value.detach()) for name, value in module.state_dict().items()}
+    if ranks.rank() == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, save({name: value.cpu().contiguous() for name, value in state.items()}, about))
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
@@ -48,12 +53,17 @@ def drop_state(folder: Path) -> None:
 
 
 class Curve:
-    """The learning curve on disk: one JSON object per logged step; lines at or past `step` are dropped on resume."""
+    """The learning curve on disk: one JSON object per logged step; lines at or past `step` are dropped on resume.
+
+    The first rank writes it.
+    """
 
     def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        if ranks.rank():
+            return
         kept = [line for line in read_curve(path) if line["step"] <= step]
         write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        self.path = path
 
     def log(self, **values: float) -> None:
         """Append a line.
@@ -61,6 +71,8 @@ class Curve:
         Raises:
             LabError: it cannot be written; a part of it that was is dropped on resume.
         """
+        if ranks.rank():
+            return
         try:
             with self.path.open("a") as file:
                 file.write(json.dumps(values) + "\n")

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from ecgscale import rng
+from ecgscale import ranks, rng
 from ecgscale.batch import Batch
 from ecgscale.data.corpus import Corpus
 from ecgscale.data.split import corpus_parts
@@ -24,7 +24,7 @@ from ecgscale.loader import Loader
 from ecgscale.objectives import Objective
 from ecgscale.runs import RunResult, RunSpec, build, input_of
 from ecgscale.spec import Explained
-from ecgscale.training import checkpoint, flops, health, optim
+from ecgscale.training import checkpoint, distributed, flops, health, optim
 from ecgscale.training.size import count
 
 SAVE_EVERY_S = 60.0
@@ -47,8 +47,10 @@ def pretrain(
     device: str = "cpu",
     progress: Callable[[int, float], None] | None = None,
     halt: Callable[[], bool] | None = None,
+    sharded: bool = False,
 ) -> RunResult:
-    """Train a run to its end, from the newest state in `folder` if there is one.
+    """Train a run to its end, from the newest state in `folder` if there is one; or its share of every step, in each of
+    the processes that `distributed.joined` has joined. Of those the first writes and is told.
 
     Args:
         run: What to train.
@@ -58,29 +60,31 @@ def pretrain(
         device: Where to compute.
         progress: Told the step, and the FLOP that this call has spent, now and then.
         halt: Asked after every step whether to stop there.
+        sharded: Whether processes that train together keep a shard of the model each, instead of all of it.
 
     Returns:
         What the run left.
 
     Raises:
-        TrainingError: the loss is not finite, or D exceeds the training part.
+        TrainingError: the loss is not finite, D exceeds the training part, or a batch has fewer records than processes.
         Paused: `halt` said so.
     """
     started = time.monotonic()
     loaders = _loaders(run, corpus, codes)
     backbone, objective = build(run)
     assert objective is not None
-    cost = flops.per_record(objective, [loaders["train"].step(run.seed, s, run.recipe.batch) for s in range(2)])
-    objective.to(device)
-    loop = _Loop(run, folder, objective, loaders, device)
+    cost = _cost(run, objective, loaders["train"])
+    N, N_total = count(backbone), sum(p.numel() for p in objective.parameters() if p.requires_grad)
+    loop = _Loop(run, folder, objective, loaders, device, sharded)
     start = loop.health()
     loop.resume()
     loop.train(progress, halt, cost * run.recipe.batch)
     tested = {step: loop.test(step) for step in {loop.best_step, run.recipe.steps}}
-    checkpoint.drop_state(folder)
+    if ranks.rank() == 0:
+        checkpoint.drop_state(folder)
     return RunResult(
-        N=count(backbone),
-        N_total=sum(p.numel() for p in objective.parameters() if p.requires_grad),
+        N=N,
+        N_total=N_total,
         steps=run.recipe.steps,
         best=loop.best_step,
         flop_per_record=cost,
@@ -90,6 +94,18 @@ def pretrain(
         health={f"{name}_start": value for name, value in start.items()} | loop.last_health(),
         seconds=loop.seconds_before + time.monotonic() - started,
     )
+
+
+def _cost(run: RunSpec, objective: Objective, loader: Loader) -> float:
+    """Return the FLOP per record, counted by the first rank as if it were alone."""
+    if run.recipe.batch < ranks.count():
+        raise TrainingError(
+            f"a batch of {run.recipe.batch} records cannot be shared by {ranks.count()} processes: use at most as many"
+        )
+    counted = 0.0
+    if ranks.rank() == 0:
+        counted = flops.per_record(objective, [loader.step(run.seed, s, run.recipe.batch) for s in range(2)])
+    return ranks.agreed(counted)[0]
 
 
 def _loaders(run: RunSpec, corpus: Corpus, codes: np.ndarray | None) -> dict[str, Loader]:
@@ -111,9 +127,16 @@ class _Loop:
     """The state of one training and the steps that move it."""
 
     def __init__(
-        self, run: RunSpec, folder: Path, objective: Objective, loaders: dict[str, Loader], device: str
+        self,
+        run: RunSpec,
+        folder: Path,
+        objective: Objective,
+        loaders: dict[str, Loader],
+        device: str,
+        sharded: bool = False,
     ) -> None:
         self.run, self.folder, self.objective, self.loaders, self.device = run, folder, objective, loaders, device
+        self.spread = distributed.Spread(objective, device, sharded)
         self.optimiser = optim.adamw(objective, run.recipe)
         self.step = 0
         self.best_step, self.best_loss, self.last_loss = 0, float("inf"), float("nan")
@@ -129,11 +152,11 @@ class _Loop:
     def resume(self) -> None:
         state = checkpoint.load_state(self.folder)
         if state is not None:
-            self.objective.load_state_dict(state["objective"])
-            self.optimiser.load_state_dict(state["optimiser"])
+            distributed.load(self.objective, state["objective"])
+            distributed.load_optimiser(self.optimiser, state["optimiser"])
             self.step, self.best_step = state["step"], state["best_step"]
             self.best_loss, self.last_loss = state["best_loss"], state["last_loss"]
-            self.losses, self.since = state["losses"].to(self.device), state["since"]
+            self.losses, self.since = state["losses"].to(self.device) / ranks.count(), state["since"]
             self.seconds_before = state["seconds"]
         self.curve = checkpoint.Curve(self.folder / "curve.jsonl", self.step)
 
@@ -147,7 +170,7 @@ class _Loop:
             self.step += 1
             validate = self.step in self.validate_at
             if validate or self.step % self.log_every == 0:
-                self._log(float(self.losses) / self.since, validate)
+                self._log(float(ranks.added(self.losses)) / self.since, validate)
                 self.losses.zero_()
                 self.since = 0
                 if progress is not None:
@@ -155,20 +178,22 @@ class _Loop:
             if self.step == recipe.steps:
                 break
             stop = halt is not None and halt()
-            if stop or time.monotonic() - self.saved > SAVE_EVERY_S:
+            stop, save = map(bool, ranks.agreed(stop, stop or time.monotonic() - self.saved > SAVE_EVERY_S))
+            if save:
                 self._save()
             if stop:
                 raise Paused
 
     def _update(self, step: int) -> torch.Tensor:
         recipe = self.run.recipe
-        batch = self.loaders["train"].step(self.run.seed, step, recipe.batch).to(self.device)
         self.objective.train()
         for group in self.optimiser.param_groups:
             group["lr"] = optim.rate(recipe, step)
         self.optimiser.zero_grad(set_to_none=True)
-        loss = self._loss(batch, rng.seed_of(self.run.seed, "step", step))
-        loss.backward()
+        with ranks.sharing(recipe.batch):
+            batch = self.loaders["train"].step(self.run.seed, step, recipe.batch).to(self.device)
+            loss = self._loss(batch, rng.seed_of(self.run.seed, "step", step))
+            self.spread.backward(loss)
         if recipe.clip:
             torch.nn.utils.clip_grad_norm_(self.objective.parameters(), recipe.clip)
         self.optimiser.step()
@@ -179,7 +204,7 @@ class _Loop:
         torch.manual_seed(seed)  # dropout
         mixed = torch.autocast(self.device, torch.bfloat16) if self.run.precision == "bf16" else nullcontext()
         with mixed:
-            loss = self.objective(batch, torch.Generator().manual_seed(seed))
+            loss = self.spread.loss(batch, torch.Generator().manual_seed(seed))
         self.parts = loss.parts
         return loss.value
 
@@ -209,13 +234,14 @@ class _Loop:
         about = input_of(self.run, self.loaders["train"].corpus)
         checkpoint.keep(self.objective.backbone, folder / f"{self.step}.safetensors", about)
         checkpoint.keep(self.objective, folder / f"{self.step}-objective.safetensors", about)
-        for path in folder.glob("*.safetensors"):
+        for path in folder.glob("*.safetensors") if ranks.rank() == 0 else ():
             if int(path.stem.split("-")[0]) not in (self.best_step, self.step):
                 path.unlink()
+        ranks.wait()
 
     def test(self, step: int) -> float:
         """Return the loss of a kept step on the test part."""
-        self.objective.load_state_dict(load_file(self.folder / "checkpoints" / f"{step}-objective.safetensors"))
+        distributed.load(self.objective, load_file(self.folder / "checkpoints" / f"{step}-objective.safetensors"))
         return self.evaluate("test")
 
     @torch.no_grad()
@@ -228,16 +254,16 @@ class _Loop:
             units = float(self.objective.loss_weight(on_device))
             total += units * float(self._loss(on_device, rng.seed_of(0, part, number)))
             weight += units
-        return total / weight if weight else float("nan")
+        return ranks.agreed(total / weight if weight else float("nan"))[0]
 
     @torch.no_grad()
     def health(self) -> dict[str, float]:
         """Return the health of the backbone's features of the validation records; of self-supervised runs only."""
         if self.run.objective.paradigm != "SSL":
             return {}
-        backbone = self.objective.backbone.eval()
+        self.objective.eval()
         batches = self.loaders["validation"].sweep(VALIDATION_BATCH)
-        return health.measure(torch.cat([backbone.encode(batch.to(self.device)).float().cpu() for batch in batches]))
+        return health.measure(torch.cat([self.spread.encode(batch.to(self.device)).float().cpu() for batch in batches]))
 
     def last_health(self) -> dict[str, float]:
         """Return what the curve's last line says beyond losses and rates; nothing of supervised runs."""
@@ -248,15 +274,16 @@ class _Loop:
 
     def _save(self) -> None:
         state: dict[str, Any] = {
-            "objective": self.objective.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "objective": distributed.gathered(self.objective.state_dict()),
+            "optimiser": distributed.gathered(self.optimiser.state_dict()),
             "step": self.step,
             "best_step": self.best_step,
             "best_loss": self.best_loss,
             "last_loss": self.last_loss,
-            "losses": self.losses,
+            "losses": ranks.added(self.losses),
             "since": self.since,
             "seconds": self.seconds_before + time.monotonic() - self.began,
         }
-        checkpoint.save_state(self.folder, state)
+        if ranks.rank() == 0:
+            checkpoint.save_state(self.folder, state)
         self.saved = time.monotonic()
