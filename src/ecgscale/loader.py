@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ecgscale import rng
+from ecgscale import ranks, rng
 from ecgscale.batch import Batch
 from ecgscale.data.corpus import Corpus
 
@@ -57,8 +57,8 @@ class Loader:
         )
 
     def step(self, seed: int, step: int, size: int) -> Batch:
-        """Return batch number `step` of an endless stream of reshuffled epochs."""
-        return self.take(self.rows[positions(len(self.rows), seed, step, size)])
+        """Return batch number `step` of an endless stream of reshuffled epochs, or this rank's rows of it."""
+        return self.take(self.rows[positions(len(self.rows), seed, step, size)], ranks.part())
 
     def sweep(self, size: int) -> Iterator[Batch]:
         """Yield all rows once, in order."""

@@ -9,10 +9,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ecgscale import ranks
 
-def uniform(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:
-    """Return numbers in [0, 1) of a CPU generator on a device: the same on all, and the host waits for none."""
-    numbers = torch.rand(shape, generator=generator, pin_memory=device.type == "cuda")
+
+def uniform(shape: Sequence[int], generator: torch.Generator, device: torch.device, by_row: bool = True) -> Tensor:
+    """Return numbers in [0, 1) of a CPU generator on a device: the same on all, and the host waits for none.
+
+    Args:
+        shape: Of the result; [row, ...] where `by_row`.
+        generator: On the CPU.
+        device: Where they go.
+        by_row: Whether they belong to the rows of a batch, of which a rank gets its own.
+    """
+
+    def drawn(whole: tuple[int, ...]) -> Tensor:
+        return torch.rand(whole, generator=generator, pin_memory=device.type == "cuda")
+
+    numbers = ranks.cut(drawn, shape) if by_row else drawn(tuple(shape))
     return numbers.to(device, non_blocking=True)
 
 

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ecgscale import ranks
+
 GROUP = 8  # records of similar length that pass a CPU together
 
 
@@ -24,14 +26,22 @@ class Dropout(nn.Module):
         super().__init__()
         self.p = p
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x; in training a share p of its elements is zero and the rest scaled by 1/(1-p)."""
+    def forward(self, x: Tensor, rows_at: int = 0) -> Tensor:
+        """Return x; in training a share p of its elements is zero and the rest scaled by 1/(1-p).
+
+        Args:
+            x: Of any shape.
+            rows_at: The axis of records, of which other ranks may have more.
+        """
         if not self.training or self.p == 0:
             return x
         if x.device.type != "cpu":
-            return F.dropout(x, self.p)
-        mask = keep_mask(x.numel(), self.p)
+            if ranks.alone():
+                return F.dropout(x, self.p)
+            return x * ranks.cut(lambda whole: F.dropout(x.new_ones(whole), self.p), x.shape, rows_at)
         channels_last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+        shape = x.permute(0, 2, 3, 1).shape if channels_last else x.shape  # as it lies in memory
+        mask = ranks.cut(lambda whole: keep_mask(math.prod(whole), self.p).view(whole), shape, rows_at).flatten()
         return x * (
             mask.as_strided(x.shape, x.stride()) if channels_last else mask.view(x.shape)
         )  # mixed layouts are slow
@@ -196,7 +206,7 @@ class SequenceEncoder(nn.Module):
             layers: Whether `Encoded.layers` is wanted.
         """
         inputs = (values, lead, second, valid) if masked is None else (values, lead, second, valid, masked)
-        if self.published or values.device.type != "cpu" or len(values) <= GROUP:
+        if self.published or values.device.type != "cpu" or ranks.rows(len(values)) <= GROUP:
             return self._encode(layers, *inputs)
         return self._in_groups(layers, *inputs)
 
@@ -206,13 +216,15 @@ class SequenceEncoder(nn.Module):
         Rows are independent, so only the time changes.
         """
         valid = inputs[3]
-        length = (valid * torch.arange(1, valid.shape[1] + 1)).amax(1)
+        length = ranks.gather((valid * torch.arange(1, valid.shape[1] + 1)).amax(1))
         order = length.argsort(descending=True)
-        done = []
+        done, places = [], []
         for group in order.split(GROUP):
             longest = max(int(length[group[0]]), 1)
-            done.append(self._encode(layers, *(each[group, :longest] for each in inputs)))
-        back = order.argsort()
+            with ranks.among(group) as here:
+                done.append(self._encode(layers, *(each[here, :longest] for each in inputs)))
+            places.append(here)
+        back = torch.cat(places).argsort()
         cls = torch.cat([group.cls for group in done])
         tokens, embedded, *added = (
             torch.cat([F.pad(t, (0, 0, 0, valid.shape[1] - t.shape[1])) for t in each])[back]

@@ -55,7 +55,7 @@ class S4Layer(nn.Module):
         """Return [batch, time, channel] of u [batch, time, channel]."""
         y = F.gelu(self.space(u).permute(2, 0, 1))  # channel batch time, as it lies in memory
         if self.training and self.dropout.p:
-            y = y * self.dropout(y.new_ones(*y.shape[:2], 1))
+            y = y * self.dropout(y.new_ones(*y.shape[:2], 1), rows_at=1)
         return _Glu.apply(self.out(y.reshape(len(y), -1).t())).view(u.shape)
 
 

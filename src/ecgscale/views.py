@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ecgscale import ranks
 from ecgscale.batch import TENSORS, Batch
 
 RATE_HZ = 100.0  # the rate at which 96 samples are a beat
@@ -135,7 +136,7 @@ def _peaks(batch: Batch) -> tuple[Tensor, Tensor]:
 def _longest(kept: Tensor, columns: int, samples: int) -> int:
     """Beats per lead to make room for; on a GPU the columns that are there: looking at the values would stop it."""
     if kept.device.type == "cpu" and len(kept):
-        return max(int(kept.max()), 1)
+        return ranks.largest(max(int(kept.max()), 1))
     return min(columns, most_beats(samples))
 
 

@@ -22,8 +22,8 @@ class Loss:
     """A batch's loss.
 
     Attributes:
-        value: The scalar to minimise.
-        parts: Detached scalars worth logging (health, terms), never synchronised per step.
+        value: The scalar to minimise; where ranks share a batch, this rank's share of it (see `ranks`).
+        parts: Detached scalars worth logging (health, terms) of the whole batch, never read per step.
     """
 
     value: Tensor

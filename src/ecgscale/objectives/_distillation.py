@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ecgscale import masks
+from ecgscale import masks, ranks
 from ecgscale.backbones import Backbone, Tokens
 from ecgscale.batch import Batch
 from ecgscale.objectives import Objective, ObjectiveSpec
@@ -120,8 +120,13 @@ def instance_norm(x: Tensor, valid: Tensor) -> Tensor:
 
 
 def mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted mean of values [row]; zero where all weights are."""
-    return (values * weight).sum() / weight.sum().clamp(min=1)
+    """Return this rank's share of the weighted mean of values [row]; zero where all weights are."""
+    return (values * weight).sum() / ranks.total(weight.sum()).clamp(min=1)
+
+
+def hidden_share(hidden: Tensor, valid: Tensor) -> Tensor:
+    """Return which share of the whole batch's valid tokens is hidden."""
+    return ranks.total(hidden.sum()) / ranks.total(valid.sum()).clamp(min=1)
 
 
 def perplexity(uses: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ecgscale import ranks
 from ecgscale.backbones import Backbone, Tokens
 from ecgscale.batch import Batch
 
@@ -101,9 +102,9 @@ class Teacher(nn.Module):
     def distance(self, student: Backbone) -> Tensor:
         """Return how far the student's parameters are from the teacher's, relative to the teacher's norm."""
         pairs = list(zip(student.parameters(), self.backbone.parameters(), strict=True))
-        apart = torch.stack([(a - b).square().sum() for a, b in pairs]).sum()
-        return (apart / torch.stack([b.square().sum() for _, b in pairs]).sum()).sqrt()
+        apart = torch.stack([ranks.whole((a - b).square().sum()) for a, b in pairs]).sum()
+        return (apart / torch.stack([ranks.whole(b.square().sum()) for _, b in pairs]).sum()).sqrt()
 
     def _state(self, backbone: Backbone) -> list[Tensor]:
         buffers = [buffer for name, buffer in backbone.named_buffers() if name not in self.constant]
-        return [*backbone.parameters(), *buffers]
+        return [*map(ranks.local, backbone.parameters()), *buffers]

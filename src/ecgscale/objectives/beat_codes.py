@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ecgscale import masks
+from ecgscale import masks, ranks
 from ecgscale.backbones import Backbone
 from ecgscale.batch import Batch
 from ecgscale.nn import SequenceEncoder, head_count
@@ -84,13 +84,16 @@ class Codebook(nn.Module):
         z = F.normalize(z.float(), dim=-1)
         flat, real = z.detach().flatten(0, 1), valid.flatten()
         if self.training:
-            self._initialise(flat, real, generator)
+            self._initialise(z, valid, generator)
         ids = self.nearest(flat)
         codes = self.weight[ids].view_as(z)
-        commitment = ((z - codes).square() * valid[..., None]).sum() / (valid.sum().clamp(min=1) * z.shape[-1])
+        count = ranks.total(valid.sum()).clamp(min=1) * z.shape[-1]
+        commitment = ((z - codes).square() * valid[..., None]).sum() / count
         uses = _count(ids, real, len(self.weight))
         if self.training:
-            self._move(flat, ids, real, uses, generator)
+            self._move(flat, ids, real, uses)
+            if self.revive:
+                self._revive(z, valid, generator)
         share = uses / uses.sum().clamp(min=1)
         perplexity = torch.exp(-(share * (share + 1e-10).log()).sum())
         return Quantised(z + (codes - z).detach(), ids.view(valid.shape), commitment, perplexity)
@@ -99,34 +102,37 @@ class Codebook(nn.Module):
         """Return the id of the code of largest cosine [vector]."""
         return (flat @ self.weight.T).argmax(-1)
 
-    def _initialise(self, flat: Tensor, real: Tensor, generator: torch.Generator) -> None:
+    def _initialise(self, z: Tensor, valid: Tensor, generator: torch.Generator) -> None:
         self._seen_initted = self._seen_initted or bool(self.initted)
         if self._seen_initted:
             return
-        self.weight.copy_(self._sample(flat, real, generator))
+        self.weight.copy_(self._sample(z, valid, generator))
+        flat, real = z.detach().flatten(0, 1), valid.flatten()
         for _ in range(ROUNDS):
             ids = self.nearest(flat)
             self.weight.copy_(self._means(flat, ids, real, _count(ids, real, len(self.weight))))
         self.initted.fill_(True)
         self._seen_initted = True
 
-    def _move(self, flat: Tensor, ids: Tensor, real: Tensor, uses: Tensor, generator: torch.Generator) -> None:
+    def _move(self, flat: Tensor, ids: Tensor, real: Tensor, uses: Tensor) -> None:
         self.cluster_size.lerp_(uses, 1 - self.decay)
         moved = self.weight.lerp(self._means(flat, ids, real, uses), 1 - self.decay)
         self.weight.copy_(F.normalize(moved, dim=-1))
-        if self.revive:
-            dead = self.cluster_size < self.revive
-            self.weight.copy_(torch.where(dead[:, None], self._sample(flat, real, generator), self.weight))
-            self.cluster_size.masked_fill_(dead, self.revive)
+
+    def _revive(self, z: Tensor, valid: Tensor, generator: torch.Generator) -> None:
+        dead = self.cluster_size < self.revive
+        self.weight.copy_(torch.where(dead[:, None], self._sample(z, valid, generator), self.weight))
+        self.cluster_size.masked_fill_(dead, self.revive)
 
     def _means(self, flat: Tensor, ids: Tensor, real: Tensor, uses: Tensor) -> Tensor:
         """Return the unit mean of every code's vectors, the code itself where it has none."""
-        sums = torch.zeros_like(self.weight).index_add_(0, ids, flat * real[:, None])
+        sums = ranks.total(torch.zeros_like(self.weight).index_add_(0, ids, flat * real[:, None]))
         return torch.where(uses[:, None] > 0, F.normalize(sums, dim=-1), self.weight)
 
-    def _sample(self, flat: Tensor, real: Tensor, generator: torch.Generator) -> Tensor:
-        """Return one real vector per code, without repeats as long as there are enough."""
-        random = masks.uniform((len(flat),), generator, flat.device)
+    def _sample(self, z: Tensor, valid: Tensor, generator: torch.Generator) -> Tensor:
+        """Return one real vector of any rank per code, without repeats as long as there are enough."""
+        flat, real = ranks.gather(z.detach()).flatten(0, 1), ranks.gather(valid).flatten()
+        random = masks.uniform((len(flat),), generator, flat.device, by_row=False)
         order = random.masked_fill(~real, 2.0).argsort()
         return flat[order[torch.arange(len(self.weight), device=flat.device) % real.sum().clamp(min=1)]]
 
@@ -151,8 +157,9 @@ class BeatCodesModel(Objective):
         beats = self.backbone.cut(batch)
         quantised = self.codebook(self._project(beats), beats.valid, generator)
         rebuilt = self.rebuild(self.decoder(quantised.values, beats.lead, beats.second, beats.valid)[1])
-        error = ((rebuilt - beats.values).square().mean(-1) * beats.valid).sum() / beats.valid.sum().clamp(min=1)
-        parts = {"reconstruction": error.detach(), "perplexity": quantised.perplexity}
+        count = ranks.total(beats.valid.sum()).clamp(min=1)
+        error = ((rebuilt - beats.values).square().mean(-1) * beats.valid).sum() / count
+        parts = {"reconstruction": ranks.total(error.detach()), "perplexity": quantised.perplexity}
         return Loss(error + self.beta * quantised.commitment, parts)
 
     def loss_weight(self, batch: Batch) -> Tensor:
@@ -183,5 +190,5 @@ class BeatCodesModel(Objective):
 
 
 def _count(ids: Tensor, real: Tensor, codes: int) -> Tensor:
-    """Return how many real vectors have each id [code] float32."""
-    return torch.zeros(codes, device=ids.device).index_add_(0, ids, real.float())
+    """Return how many real vectors of all ranks have each id [code] float32."""
+    return ranks.total(torch.zeros(codes, device=ids.device).index_add_(0, ids, real.float()))

@@ -18,7 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ecgscale import views
+from ecgscale import ranks, views
 from ecgscale.backbones import Backbone
 from ecgscale.batch import Batch
 from ecgscale.nn import unit
@@ -50,12 +50,15 @@ class CMSCModel(Objective):
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Loss:
         """Return the loss in nats; `accuracy`: how often a first half's nearest second half is its patient's."""
-        first, second = self.head(self.backbone.encode(views.stack(*views.halves(batch)))).float().chunk(2)
+        with ranks.copies(2):
+            vectors = self.head(self.backbone.encode(views.stack(*views.halves(batch)))).float()
+        first, second = (ranks.gather(half) for half in vectors.chunk(2))
         cosine = unit(first) @ unit(second).T
-        same = batch.patient[:, None] == batch.patient
+        patient = ranks.gather(batch.patient)
+        same = patient[:, None] == patient
         value = (published if self.spec.loss == "published" else symmetric)(cosine / self.spec.temperature, same)
         nearest = same.gather(1, cosine.argmax(1, keepdim=True)).float().mean()
-        return Loss(value, {"accuracy": nearest, "cosine": cosine.detach().diagonal().mean()})
+        return Loss(ranks.share(value), {"accuracy": nearest, "cosine": cosine.detach().diagonal().mean()})
 
 
 def _projection(width: int, out: int) -> nn.Sequential:

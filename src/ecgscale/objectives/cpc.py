@@ -24,7 +24,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ecgscale import masks
+from ecgscale import masks, ranks
 from ecgscale.backbones import Backbone
 from ecgscale.batch import Batch
 from ecgscale.nn import unit
@@ -79,13 +79,17 @@ class CPCModel(Objective):
         keys, place = tokens.embedded, place.expand(len(batch), -1)
         if self.spec.normalise:
             queries, keys = unit(queries), unit(keys)
-        if self.spec.negatives_from == "batch":
-            place = place + keys.shape[1] * torch.arange(len(batch), device=place.device)[:, None]
-            queries, keys, place = (t.flatten(0, 1)[None] for t in (queries, keys, place))
+        everyone = self.spec.negatives_from == "batch"
+        if everyone:
+            place = place + keys.shape[1] * ranks.places(len(batch)).to(place.device)[:, None]
+            keys = ranks.gather(keys).flatten(0, 1)[None]
         drawn = others(place, keys.shape[1], self.spec.negatives, generator)
+        if everyone:
+            queries, place, drawn = (t.flatten(0, 1)[None] for t in (queries, place, drawn))
         scores = contrast(queries, keys, place, drawn) / self.spec.temperature
-        value = (scores.logsumexp(-1) - scores[..., 0]).mean()
-        accuracy = (scores.detach().argmax(-1) == 0).float().mean()
+        value = ranks.mean((scores.logsumexp(-1) - scores[..., 0]).view(len(batch), -1))
+        right = (scores.detach().argmax(-1) == 0).float().view(len(batch), -1)
+        accuracy = ranks.total(ranks.mean(right))
         return Loss(value * len(seen) if self.spec.reduction == "sum" else value, {"accuracy": accuracy})
 
 

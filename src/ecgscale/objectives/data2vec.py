@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from ecgscale import masks
+from ecgscale import masks, ranks
 from ecgscale.backbones import Backbone, Tokens
 from ecgscale.batch import Batch
 from ecgscale.objectives import Loss
@@ -29,6 +29,7 @@ from ecgscale.objectives._distillation import (
     Distillation,
     Distiller,
     head,
+    hidden_share,
     instance_norm,
     last_layers,
     layer_norm,
@@ -75,7 +76,7 @@ class Data2VecModel(Distiller):
         value = mean(distance(self.head(values), wanted, self.beta), weight) * self.scale
         return Loss(
             value,
-            {"target_std": _spread(wanted, weight), "masked": hidden.sum() / seen.valid.sum().clamp(min=1)},
+            {"target_std": _spread(wanted, weight), "masked": hidden_share(hidden, seen.valid)},
         )
 
     def targets(self, seen: Tokens) -> Tensor:
@@ -102,6 +103,6 @@ def distance(predicted: Tensor, wanted: Tensor, beta: float) -> Tensor:
 
 def _spread(wanted: Tensor, weight: Tensor) -> Tensor:
     """Return the standard deviation of rows around their mean, over all features."""
-    share = (weight / weight.sum().clamp(min=1))[:, None]
-    centre = (wanted * share).sum(0)
-    return ((wanted - centre).square() * share).sum(0).mean().sqrt()
+    share = (weight / ranks.total(weight.sum()).clamp(min=1))[:, None]
+    centre = ranks.total((wanted * share).sum(0))
+    return ranks.total(((wanted - centre).square() * share).sum(0)).mean().sqrt()

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ecgscale import masks
+from ecgscale import masks, ranks
 from ecgscale.backbones import Backbone, Tokens
 from ecgscale.batch import Batch
 from ecgscale.objectives import Loss
@@ -32,6 +32,7 @@ from ecgscale.objectives._distillation import (
     Distillation,
     Distiller,
     head,
+    hidden_share,
     instance_norm,
     last_layers,
     layer_norm,
@@ -91,8 +92,8 @@ class DinoSRModel(Distiller):
         logits = self.head(values).float().unflatten(-1, (len(codes), -1))
         value = mean(cross_entropy(logits, codes), weight)
         right = (logits.detach().argmax(-1) == codes.T).float().mean(1)
-        parts = {"accuracy": mean(right, weight), "perplexity": perplexity(uses)}
-        return Loss(value, {**parts, "masked": hidden.sum() / seen.valid.sum().clamp(min=1)})
+        parts = {"accuracy": ranks.total(mean(right, weight)), "perplexity": perplexity(uses)}
+        return Loss(value, {**parts, "masked": hidden_share(hidden, seen.valid)})
 
     def features(self, seen: Tokens) -> list[Tensor]:
         """Return what is clustered: normalised features [batch, token, width], one for each code-book."""
@@ -135,8 +136,8 @@ class CodeBooks(nn.Module):
         return score.argmin(-1)
 
     def count(self, codes: Tensor, weight: Tensor) -> Tensor:
-        """Return the weight of the rows that each word has [book, code]."""
-        return torch.zeros_like(self.counts).scatter_add_(1, codes, weight.expand_as(codes))
+        """Return the weight of the rows, those of all ranks, that each word has [book, code]."""
+        return ranks.total(torch.zeros_like(self.counts).scatter_add_(1, codes, weight.expand_as(codes)))
 
     @torch.no_grad()
     def note(self, features: Tensor, weight: Tensor, codes: Tensor | None = None) -> None:
@@ -145,7 +146,7 @@ class CodeBooks(nn.Module):
         assigned = weight.new_zeros(*self.counts.shape, len(weight))
         assigned.scatter_(1, codes[:, None], weight.expand_as(codes)[:, None])  # book code row
         with torch.autocast(features.device.type, enabled=False):
-            self._noted = torch.bmm(assigned, features), assigned.sum(-1)
+            self._noted = ranks.total(torch.bmm(assigned, features)), ranks.total(assigned.sum(-1))
 
     @torch.no_grad()
     def move(self) -> None:

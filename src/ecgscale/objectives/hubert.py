@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ecgscale import masks
+from ecgscale import masks, ranks
 from ecgscale.backbones import Backbone
 from ecgscale.batch import Batch
 from ecgscale.objectives import Loss
-from ecgscale.objectives._distillation import Distillation, Distiller, Head, head, mean, perplexity
+from ecgscale.objectives._distillation import Distillation, Distiller, Head, head, hidden_share, mean, perplexity
 
 EPSILON = 1e-8  # added to Sinkhorn's sums, as released
 
@@ -66,20 +66,21 @@ class HuBERTModel(Distiller):
         seen = self.teacher.tokens(batch)
         hidden = self.hide(seen.valid, generator)
         logits = self.head(self.student(batch, hidden)).float().flatten(0, 1)
-        features, valid = F.normalize(seen.values.float(), dim=-1).flatten(0, 1), seen.valid.flatten().float()
+        normed = F.normalize(seen.values.float(), dim=-1)
+        features, valid = normed.flatten(0, 1), seen.valid.flatten().float()
         weights = valid * hidden.flatten(), valid * ~hidden.flatten()
         temperature = cosine(*spec.teacher_temperature, step, spec.warmup)
         student = cosine(*spec.student_temperature, step, spec.warmup)
         value, right, used = torch.zeros((), device=logits.device), [], []
         for prototypes, q in zip(self.sets, logits.split(list(spec.prototypes), -1), strict=True):
-            current = prototypes.first(features, valid, generator) if step == 0 else prototypes.weight
+            current = prototypes.first(normed, seen.valid, generator) if step == 0 else prototypes.weight
             shares = prototypes.assign(current, features, valid, temperature, spec.rounds)
             value = value + prediction_loss(q, shares, *weights, student, spec.hidden_weight, spec.entropy)
             best = shares.argmax(-1)
-            right.append(mean((q.detach().argmax(-1) == best).float(), weights[0]))
-            used.append(perplexity(valid.new_zeros(q.shape[-1]).scatter_add_(0, best, valid)))
+            right.append(ranks.total(mean((q.detach().argmax(-1) == best).float(), weights[0])))
+            used.append(perplexity(ranks.total(valid.new_zeros(q.shape[-1]).scatter_add_(0, best, valid))))
         parts = {"accuracy": torch.stack(right).mean(), "perplexity": torch.stack(used).mean()}
-        return Loss(value, {**parts, "masked": weights[0].sum() / valid.sum().clamp(min=1)})
+        return Loss(value, {**parts, "masked": hidden_share(weights[0], valid)})
 
     def after_step(self) -> None:
         """Let the teacher follow and move the prototypes; temperatures are functions of the number of steps."""
@@ -99,7 +100,9 @@ class Prototypes(nn.Module):
 
     @torch.no_grad()
     def first(self, features: Tensor, valid: Tensor, generator: torch.Generator) -> Tensor:
-        """Return prototypes for before the first step [prototype, width]: valid features [row, width], far apart."""
+        """Return prototypes for before the first step [prototype, width]: valid features [record, ..., width] of all
+        ranks, far apart."""
+        features, valid = ranks.gather(features).flatten(0, -2), ranks.gather(valid).flatten().float()
         chosen = spread(features, valid, len(self.weight), generator)
         return torch.where(valid.sum() > 0, chosen, self.weight)
 
@@ -109,7 +112,7 @@ class Prototypes(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             shares = sinkhorn(features @ current.T / temperature, valid, rounds)
             if self.training:
-                self._noted = current, shares.T @ features
+                self._noted = current, ranks.total(shares.T @ features)
         return shares
 
     @torch.no_grad()
@@ -123,7 +126,8 @@ class Prototypes(nn.Module):
 
 
 def sinkhorn(scores: Tensor, weight: Tensor, rounds: int) -> Tensor:
-    """Return assignments [row, code] whose rows sum to one (zero for rows of weight zero) and whose columns are even.
+    """Return assignments [row, code] whose rows sum to one (zero for rows of weight zero) and whose columns are even
+    over the rows of all ranks.
 
     The table is kept as exp(scores) times a factor per row and one per column, so a round is two products with vectors.
 
@@ -135,7 +139,7 @@ def sinkhorn(scores: Tensor, weight: Tensor, rounds: int) -> Tensor:
     table = (scores - scores.amax(1, keepdim=True)).exp()
     row, column = weight, torch.ones_like(table[0])
     for _ in range(rounds):
-        column = column / (column * (row @ table) + EPSILON)
+        column = column / (column * ranks.total(row @ table) + EPSILON)
         row = row / (row * (table @ column) + EPSILON)
         scale = column.mean()  # each round moves the ratio of rows to columns from one factor to the other
         row, column = row * scale, column / scale
@@ -149,7 +153,7 @@ def spread(features: Tensor, valid: Tensor, count: int, generator: torch.Generat
     where fewer than `count` differ.
     """
     apart, found = valid, []
-    for draw in masks.uniform((count,), generator, features.device):
+    for draw in masks.uniform((count,), generator, features.device, by_row=False):
         total = apart.cumsum(0)
         index = torch.searchsorted(total, draw * total[-1], right=True).clamp(max=len(total) - 1)
         found.append(features.index_select(0, index[None])[0])  # features[index] would wait for the device

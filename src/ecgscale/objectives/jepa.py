@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
-from ecgscale import masks
+from ecgscale import masks, ranks
 from ecgscale.backbones import Backbone
 from ecgscale.batch import Batch
 from ecgscale.nn import Block, head_count
@@ -99,7 +99,7 @@ class JEPAModel(Objective):
         predicted = self.predictor(seen.values, valid).float()
         target = targets(self.teacher.tokens(batch).values.float(), self.spec.target_norms)
         value = loss(predicted, target, drawn.targets, self.spec.overlaps == "once")
-        visible = drawn.context.sum() / valid.sum().clamp(min=1)
+        visible = ranks.total(drawn.context.sum()) / ranks.total(valid.sum()).clamp(min=1)
         return Loss(value, {"visible": visible, "spread": spread(target, valid)})
 
     def after_step(self) -> None:
@@ -236,11 +236,11 @@ def loss(predicted: Tensor, target: Tensor, blocks: Tensor, once: bool) -> Tenso
     """
     error = F.smooth_l1_loss(predicted, target, reduction="none").mean(-1)
     weight = (blocks.any(1) if once else blocks.sum(1)).to(error.dtype)
-    return (error * weight).sum() / weight.sum().clamp(min=1)
+    return (error * weight).sum() / ranks.total(weight.sum()).clamp(min=1)
 
 
 def spread(tokens: Tensor, valid: Tensor) -> Tensor:
     """Return the standard deviation over all valid tokens of a batch [batch, token, width], averaged over features."""
-    weight = valid[..., None] / valid.sum().clamp(min=1)
-    mean = (tokens * weight).sum((0, 1))
-    return ((tokens - mean).square() * weight).sum((0, 1)).sqrt().mean()
+    weight = valid[..., None] / ranks.total(valid.sum()).clamp(min=1)
+    mean = ranks.total((tokens * weight).sum((0, 1)))
+    return ranks.total(((tokens - mean).square() * weight).sum((0, 1))).sqrt().mean()

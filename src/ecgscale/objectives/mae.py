@@ -25,7 +25,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ecgscale import masks
+from ecgscale import masks, ranks
 from ecgscale.backbones import Backbone
 from ecgscale.batch import Batch
 from ecgscale.objectives import Loss, Objective, ObjectiveSpec
@@ -70,10 +70,10 @@ class MAEModel(Objective):
         target = self.backbone.patches(batch)
         if self.spec.norm_targets:
             target = standardised(target, self._patches(batch, batch.lead_ok[..., None].expand_as(scored)))
-        count = weight.sum().clamp(min=1)
+        count = ranks.total(weight.sum()).clamp(min=1)
         value = ((self.head(values).float() - target).square() * weight).sum() / count
-        power = (target.square() * weight).sum() / count
-        return Loss(value, {"explained": 1 - value.detach() / power.clamp(min=1e-12)})
+        power = ranks.total((target.square() * weight).sum()) / count
+        return Loss(value, {"explained": 1 - ranks.total(value.detach()) / power.clamp(min=1e-12)})
 
     def loss_weight(self, batch: Batch) -> Tensor:
         """Return the number of valid tokens, to which that of hidden samples is in proportion."""

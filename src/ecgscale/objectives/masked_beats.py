@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ecgscale import masks
+from ecgscale import masks, ranks
 from ecgscale.backbones import Backbone
 from ecgscale.batch import Batch
 from ecgscale.objectives import Loss, Objective, ObjectiveSpec
@@ -65,9 +65,9 @@ class MaskedBeatsModel(Objective):
         )  # only these need the wide head
         logits, wanted = self.head(hidden).flatten(0, 1), target.gather(1, chosen.index).flatten()
         wanted = wanted.masked_fill(~chosen.kept.flatten(), -100)
-        count = chosen.kept.sum().clamp(min=1)
+        count = ranks.total(chosen.kept.sum()).clamp(min=1)
         value = F.cross_entropy(logits.float(), wanted, ignore_index=-100, reduction="sum") / count
-        return Loss(value, {"accuracy": (logits.argmax(-1) == wanted).sum() / count})
+        return Loss(value, {"accuracy": ranks.total((logits.argmax(-1) == wanted).sum()) / count})
 
     def loss_weight(self, batch: Batch) -> Tensor:
         """Return the number of hidden beats."""

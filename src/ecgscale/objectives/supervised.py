@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ecgscale import ranks
 from ecgscale.backbones import Backbone
 from ecgscale.batch import Batch
 from ecgscale.objectives import Loss, Objective, ObjectiveSpec
@@ -42,8 +43,8 @@ class SupervisedModel(Objective):
         """Return the mean cross-entropy in nats per known label; `known` is the share of labels that are."""
         logits = self.head(self.backbone.encode(batch))
         each = F.binary_cross_entropy_with_logits(logits, batch.labels, reduction="none") * batch.labels_ok
-        value = each.sum() / batch.labels_ok.sum().clamp(min=1)
-        return Loss(value, {"known": batch.labels_ok.float().mean()})
+        value = each.sum() / ranks.total(batch.labels_ok.sum()).clamp(min=1)
+        return Loss(value, {"known": ranks.total(ranks.mean(batch.labels_ok.float()))})
 
     def loss_weight(self, batch: Batch) -> Tensor:
         """Return the number of known labels."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from ecgscale.lab import Lab, read_json, write_atomic, write_json
 from ecgscale.loader import Loader, Rows
 from ecgscale.runs import RunResult, RunSpec, build, check_input, load_backbone, load_objective
 from ecgscale.spec import digest
+from ecgscale.study import torchrun
 from ecgscale.study.expand import HANDCRAFTED, PlannedEval, PlannedRun
 from ecgscale.study.machine import environment
 from ecgscale.study.stored import load_evaluation
@@ -46,8 +48,20 @@ def train(
     device: str,
     progress: Callable[[int, float], None] | None = None,
     halt: Callable[[], bool] | None = None,
+    processes: int = 1,
+    sharded: bool = False,
+    launcher: Sequence[str] = (),
 ) -> bool:
     """Train a run unless the lab has it; returns whether this call trained anything.
+
+    Args:
+        lab: Where the result goes.
+        planned: The run, its corpus and its code-book.
+        device: Where to compute.
+        progress, halt: As `pretrain` has them.
+        processes: How many share every batch; the result is the same up to rounding.
+        sharded: Whether each of them keeps a shard of the model instead of all of it.
+        launcher: The command that starts them where they are not all on this machine, see `torchrun.train`.
 
     Raises:
         TrainingError: the run cannot be trained.
@@ -61,7 +75,7 @@ def train(
         if not mine:
             return False
         folder = lab.begin(uid, run.dump())
-        about = environment(device, run.threads)
+        about = environment(device, run.threads) | {"processes": processes, "sharded": sharded}
 
         def began(step: int) -> None:
             write_json(folder / "env.json", about | {"step": step})  # where this process takes it up
@@ -70,27 +84,39 @@ def train(
             began(0)
             result = _untrained(run, folder)
         else:
-            result = _trained(lab, planned, device, progress, halt, began)
+            how = _How(device, progress, halt, began, processes, sharded, tuple(launcher))
+            result = _trained(lab, planned, how)
         lab.finish(uid, result.dump())
         if planned.role != "branch" and run.recipe.fork is not None:
             shutil.rmtree(lab.trunk(run.trunk), ignore_errors=True)  # no longer run is to come
     return True
 
 
-def _trained(
-    lab: Lab,
-    planned: PlannedRun,
-    device: str,
-    progress: Callable[[int, float], None] | None,
-    halt: Callable[[], bool] | None,
-    began: Callable[[int], None],
-) -> RunResult:
+class _How(NamedTuple):
+    """How a run is trained: what `train` was told, and whom to tell the step from which it goes on."""
+
+    device: str
+    progress: Callable[[int, float], None] | None
+    halt: Callable[[], bool] | None
+    began: Callable[[int], None]
+    processes: int
+    sharded: bool
+    launcher: tuple[str, ...]
+
+
+def _trained(lab: Lab, planned: PlannedRun, how: _How) -> RunResult:
     run, corpus = planned.run, opened(planned.source.path)
-    codes = None if planned.codebook is None else np.load(codes_path(lab, planned.codebook, corpus), mmap_mode="r")
+    ids = None if planned.codebook is None else codes_path(lab, planned.codebook, corpus)
+    codes = None if ids is None else np.load(ids, mmap_mode="r")
     torch.set_num_threads(run.threads)
     cost = _flop_per_record(lab, planned, corpus, codes)
     trunk = None if run.recipe.fork is None else Trunk(lab.trunk(run.trunk), more=planned.role == "branch")
-    return pretrain(run, lab.run(run.uid), corpus, codes, device, progress, halt, began, cost, trunk)
+    told = (how.progress, how.halt, how.began)
+    if how.processes == 1:
+        return pretrain(run, lab.run(run.uid), corpus, codes, how.device, *told, cost, trunk)
+    command = how.launcher or torchrun.on_this_machine(how.processes)
+    task = torchrun.Task(run, lab.run(run.uid), corpus.path, ids, how.device, how.sharded, cost, trunk)
+    return torchrun.train(task, command, *told)
 
 
 def _flop_per_record(lab: Lab, planned: PlannedRun, corpus: Corpus, codes: np.ndarray | None) -> float:

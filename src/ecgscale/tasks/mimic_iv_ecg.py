@@ -52,5 +52,5 @@ class MimicIvEcg(TaskSpec):
     @classmethod
     def examples(cls) -> list[tuple[TaskSpec, tuple[str, ...]]]:
         """Return a task for every label set, and those of diagnoses with two codes each."""
-        codes = [("cardiac", ("icd10_I25", "icd10_I48")), ("noncardiac", ("icd10_E11", "icd10_N17"))]
-        return [*super().examples(), *((cls(labels=labels), names) for labels, names in codes)]
+        cardiac, others = ("icd10_I25", "icd10_I48"), ("icd10_E11", "icd10_N17")
+        return [*super().examples(), (cls(labels="cardiac"), cardiac), (cls(labels="noncardiac"), others)]

@@ -11,14 +11,19 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from ecgscale import ranks
 from ecgscale.lab import refused, write_atomic
 
 
 def keep(module: nn.Module, path: Path, about: dict[str, str]) -> None:
-    """Write a module's state as safetensors, atomically; `about` stands in the file's header."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    write_atomic(path, save(tensors, about))
+    """Write a module's state as safetensors, atomically; `about` stands in the file's header.
+
+    Every rank must ask, the first one writes.
+    """
+    state = {name: ranks.whole(value.detach()) for name, value in module.state_dict().items()}
+    if ranks.rank() == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, save({name: value.cpu().contiguous() for name, value in state.items()}, about))
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
@@ -70,8 +75,6 @@ class Trunk:
 
     def leave(self, state: dict[str, Any]) -> None:
         """Keep a state for longer runs; those of earlier steps are dropped."""
-        if not self.more:
-            return
         self.folder.mkdir(parents=True, exist_ok=True)
         _write(self.folder / f"{state['step']}.pt", state)
         for path in self.folder.glob("*.pt"):
@@ -90,7 +93,7 @@ def drop_state(folder: Path) -> None:
 
 
 class Curve:
-    """The learning curve on disk: one JSON object per logged step.
+    """The learning curve on disk: one JSON object per logged step. The first rank writes it.
 
     Args:
         path: The file.
@@ -99,9 +102,11 @@ class Curve:
     """
 
     def __init__(self, path: Path, step: int, lines: list[dict[str, float]] | None = None) -> None:
+        self.path = path
+        if ranks.rank():
+            return
         kept = [line for line in (read_curve(path) if lines is None else lines) if line["step"] <= step]
         write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        self.path = path
 
     def log(self, **values: float) -> None:
         """Append a line.
@@ -109,6 +114,8 @@ class Curve:
         Raises:
             LabError: it cannot be written; a part of it that was is dropped on resume.
         """
+        if ranks.rank():
+            return
         try:
             with self.path.open("a") as file:
                 file.write(json.dumps(values) + "\n")

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from ecgscale import residency, rng
+from ecgscale import ranks, residency, rng
 from ecgscale.batch import Batch
 from ecgscale.data.corpus import Corpus
 from ecgscale.data.split import corpus_parts
@@ -24,7 +24,7 @@ from ecgscale.loader import Loader
 from ecgscale.objectives import Objective
 from ecgscale.runs import RunResult, RunSpec, build, input_of
 from ecgscale.spec import Explained
-from ecgscale.training import checkpoint, flops, health, optim
+from ecgscale.training import checkpoint, distributed, flops, health, optim
 from ecgscale.training.size import count
 
 SAVE_EVERY_S = 60.0
@@ -50,8 +50,10 @@ def pretrain(
     began: Callable[[int], None] | None = None,
     flop_per_record: float | None = None,
     trunk: checkpoint.Trunk | None = None,
+    sharded: bool = False,
 ) -> RunResult:
-    """Train a run to its end, from the newest state in `folder` if there is one.
+    """Train a run to its end, from the newest state in `folder` if there is one; or its share of every step, in each of
+    the processes that `distributed.joined` has joined. Of those the first writes and is told.
 
     Args:
         run: What to train.
@@ -65,34 +67,37 @@ def pretrain(
         flop_per_record: Of forward and backward; measured here when None.
         trunk: Where a "wsd" run finds what shorter ones did already, and leaves it for longer ones. No number depends
             on it.
+        sharded: Whether processes that train together keep a shard of the model each, instead of all of it.
 
     Returns:
         What the run left.
 
     Raises:
-        TrainingError: the loss is not finite, or D exceeds the training part.
+        TrainingError: the loss is not finite, D exceeds the training part, or a batch has fewer records than processes.
         Paused: `halt` said so.
     """
     started = time.monotonic()
+    if run.recipe.batch < ranks.count():
+        raise TrainingError(
+            f"a batch of {run.recipe.batch} records cannot be shared by {ranks.count()} processes: use at most as many"
+        )
     loaders = _loaders(run, corpus, codes, device)
     backbone, objective = build(run)
     assert objective is not None
-    cost = flop_per_record
-    if cost is None:
-        first = [loaders["train"].step(run.seed, s, run.recipe.batch).to("cpu") for s in range(2)]
-        cost = flops.per_record(objective, first)
-    objective.to(device)
-    loop = _Loop(run, folder, objective, loaders, device)
+    cost = _cost(run, objective, loaders["train"]) if flop_per_record is None else flop_per_record
+    N, N_total = count(backbone), sum(p.numel() for p in objective.parameters() if p.requires_grad)
+    loop = _Loop(run, folder, objective, loaders, device, sharded)
     start = loop.health()
     loop.resume(trunk)
     if began is not None:
         began(loop.step)
     loop.train(progress, halt, cost * run.recipe.batch, trunk)
     tested = {step: loop.test(step) for step in {loop.best_step, run.recipe.steps}}
-    checkpoint.drop_state(folder)
+    if ranks.rank() == 0:
+        checkpoint.drop_state(folder)
     return RunResult(
-        N=count(backbone),
-        N_total=sum(p.numel() for p in objective.parameters() if p.requires_grad),
+        N=N,
+        N_total=N_total,
         steps=run.recipe.steps,
         best=loop.best_step,
         flop_per_record=cost,
@@ -103,6 +108,14 @@ def pretrain(
         seconds=loop.seconds_before + time.monotonic() - started,
         training_seconds=loop.training_s,
     )
+
+
+def _cost(run: RunSpec, objective: Objective, loader: Loader) -> float:
+    """Return the FLOP per record, counted by the first rank as if it were alone."""
+    counted = 0.0
+    if ranks.rank() == 0:
+        counted = flops.per_record(objective, [loader.step(run.seed, s, run.recipe.batch).to("cpu") for s in range(2)])
+    return ranks.agreed(counted)[0]
 
 
 def _loaders(run: RunSpec, corpus: Corpus, codes: np.ndarray | None, device: str) -> dict[str, Loader]:
@@ -124,9 +137,16 @@ class _Loop:
     """The state of one training and the steps that move it."""
 
     def __init__(
-        self, run: RunSpec, folder: Path, objective: Objective, loaders: dict[str, Loader], device: str
+        self,
+        run: RunSpec,
+        folder: Path,
+        objective: Objective,
+        loaders: dict[str, Loader],
+        device: str,
+        sharded: bool = False,
     ) -> None:
         self.run, self.folder, self.objective, self.loaders, self.device = run, folder, objective, loaders, device
+        self.spread = distributed.Spread(objective, device, sharded)
         self.optimiser = optim.adamw(objective, run.recipe)
         self.step = 0
         self.best_step, self.best_loss, self.last_loss = 0, float("inf"), float("nan")
@@ -149,11 +169,11 @@ class _Loop:
             state = trunk.load(self.run.recipe.fork)
             lines = state["curve"] if state else None
         if state is not None:
-            self.objective.load_state_dict(state["objective"])
-            self.optimiser.load_state_dict(state["optimiser"])
+            distributed.load(self.objective, state["objective"])
+            distributed.load_optimiser(self.optimiser, state["optimiser"])
             self.step, self.best_step = state["step"], state["best_step"]
             self.best_loss, self.last_loss = state["best_loss"], state["last_loss"]
-            self.losses, self.since = state["losses"].to(self.device), state["since"]
+            self.losses, self.since = state["losses"].to(self.device) / ranks.count(), state["since"]
             self.seconds_before, self.training_s = state["seconds"], state["training_s"]
         self.curve = checkpoint.Curve(self.folder / "curve.jsonl", self.step, lines)
 
@@ -172,7 +192,7 @@ class _Loop:
             self.step += 1
             validate = self.step in self.validate_at
             if validate or self.step % self.log_every == 0:
-                mean = float(self.losses) / self.since  # waits for the device
+                mean = float(ranks.added(self.losses)) / self.since  # waits for the device
                 self.training_s += time.monotonic() - self.clock
                 self._log(mean, validate)
                 self.losses.zero_()
@@ -180,25 +200,29 @@ class _Loop:
                 if progress is not None:
                     progress(self.step, (self.step - first) * cost)
                 self.clock = time.monotonic()
-            if self.step == recipe.fork and trunk is not None:
-                trunk.leave(self._state() | {"curve": checkpoint.read_curve(self.folder / "curve.jsonl")})
+            if self.step == recipe.fork and trunk is not None and trunk.more:
+                state = self._state() | {"curve": checkpoint.read_curve(self.folder / "curve.jsonl")}
+                if ranks.rank() == 0:
+                    trunk.leave(state)
             if self.step == recipe.steps:
                 break
             stop = halt is not None and halt()
-            if stop or time.monotonic() - self.saved > SAVE_EVERY_S:
+            stop, save = map(bool, ranks.agreed(stop, stop or time.monotonic() - self.saved > SAVE_EVERY_S))
+            if save:
                 self._save()
             if stop:
                 raise Paused
 
     def _update(self, step: int) -> torch.Tensor:
         recipe = self.run.recipe
-        batch = self.loaders["train"].step(self.run.seed, step, recipe.batch).to(self.device)
         self.objective.train()
         for group in self.optimiser.param_groups:
             group["lr"] = optim.rate(recipe, step)
         self.optimiser.zero_grad(set_to_none=True)
-        loss = self._loss(batch, rng.seed_of(self.run.seed, "step", step))
-        loss.backward()
+        with ranks.sharing(recipe.batch):
+            batch = self.loaders["train"].step(self.run.seed, step, recipe.batch).to(self.device)
+            loss = self._loss(batch, rng.seed_of(self.run.seed, "step", step))
+            self.spread.backward(loss)
         if recipe.clip:
             torch.nn.utils.clip_grad_norm_(self.objective.parameters(), recipe.clip)
         self.optimiser.step()
@@ -209,7 +233,7 @@ class _Loop:
         torch.manual_seed(seed)  # dropout
         mixed = torch.autocast(self.device, torch.bfloat16) if self.run.precision == "bf16" else nullcontext()
         with mixed:
-            loss = self.objective(batch, torch.Generator().manual_seed(seed))
+            loss = self.spread.loss(batch, torch.Generator().manual_seed(seed))
         self.parts = loss.parts
         return loss.value
 
@@ -239,13 +263,14 @@ class _Loop:
         about = input_of(self.run, self.loaders["train"].corpus)
         checkpoint.keep(self.objective.backbone, folder / f"{self.step}.safetensors", about)
         checkpoint.keep(self.objective, folder / f"{self.step}-objective.safetensors", about)
-        for path in folder.glob("*.safetensors"):
+        for path in folder.glob("*.safetensors") if ranks.rank() == 0 else ():
             if int(path.stem.split("-")[0]) not in (self.best_step, self.step):
                 path.unlink()
+        ranks.wait()
 
     def test(self, step: int) -> float:
         """Return the loss of a kept step on the test part."""
-        self.objective.load_state_dict(load_file(self.folder / "checkpoints" / f"{step}-objective.safetensors"))
+        distributed.load(self.objective, load_file(self.folder / "checkpoints" / f"{step}-objective.safetensors"))
         return self.evaluate("test")
 
     @torch.no_grad()
@@ -261,16 +286,17 @@ class _Loop:
         for share, loss in zip(units, losses, strict=True):  # only now wait for the device
             total += float(share) * float(loss)
             weight += float(share)
-        return total / weight if weight else float("nan")
+        return ranks.agreed(total / weight if weight else float("nan"))[0]
 
     @torch.no_grad()
     def health(self) -> dict[str, float]:
         """Return the health of the backbone's features of the validation records; of self-supervised runs only."""
         if self.run.objective.paradigm != "SSL":
             return {}
-        backbone = self.objective.backbone.eval()
+        self.objective.eval()
         batches = self.loaders["validation"].sweep(VALIDATION_BATCH)
-        return health.measure(torch.cat([backbone.encode(batch.to(self.device)).float() for batch in batches]).cpu())
+        encoded = [self.spread.encode(batch.to(self.device)).float() for batch in batches]
+        return health.measure(torch.cat(encoded).cpu())
 
     def last_health(self) -> dict[str, float]:
         """Return what the curve's last line says beyond losses and rates; nothing of supervised runs."""
@@ -280,19 +306,22 @@ class _Loop:
         return {name: value for name, value in last.items() if name not in ("step", "seen", "loss", "lr", "validation")}
 
     def _state(self) -> dict[str, Any]:
+        """Return the state as one process has it; every rank must ask."""
         return {
-            "objective": self.objective.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "objective": distributed.gathered(self.objective.state_dict()),
+            "optimiser": distributed.gathered(self.optimiser.state_dict()),
             "step": self.step,
             "best_step": self.best_step,
             "best_loss": self.best_loss,
             "last_loss": self.last_loss,
-            "losses": self.losses,
+            "losses": ranks.added(self.losses),
             "since": self.since,
             "seconds": self.seconds_before + time.monotonic() - self.began,
             "training_s": self.training_s + time.monotonic() - self.clock,
         }
 
     def _save(self) -> None:
-        checkpoint.save_state(self.folder, self._state())
+        state = self._state()
+        if ranks.rank() == 0:
+            checkpoint.save_state(self.folder, state)
         self.saved = time.monotonic()
