@@ -16,7 +16,9 @@ from ecgscale.data.signal import FormError
 from ecgscale.lab import Lab, write_json
 from ecgscale.study import execute, work, workers
 from ecgscale.study.bind import Binder, Source
+from ecgscale.study.executors import local
 from ecgscale.study.expand import PlannedRun, expand
+from ecgscale.study.jobs import Work
 from ecgscale.study.status import plot, status_of
 from ecgscale.study.study import Study
 
@@ -122,7 +124,8 @@ def test_a_run_under_way_moves_the_display(lab: Path, tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(workers, "_shared", [shared])
     monkeypatch.setattr(work, "train", train)
-    execute._job(tmp_path, planned, "cpu", 1)
+    outcome = local.job(tmp_path, Work(planned), "cpu", 1)
+    assert outcome.flop == 5e6
     assert shared.steps == [0, 3, 0] and shared.flop == [0.0, 5e6, 0.0]
 
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from ecgscale import claims
 from ecgscale.lab import refused, write_atomic
 
 
@@ -26,6 +27,7 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     newest = folder / "state.pt"
+    claims.check(newest)
     if newest.exists():
         newest.replace(folder / "state-previous.pt")
     write_atomic(newest, buffer.getvalue())
@@ -43,6 +45,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
 
 def drop_state(folder: Path) -> None:
     """Remove the resume state of a finished run."""
+    claims.check(folder)
     for name in ("state.pt", "state-previous.pt"):
         (folder / name).unlink(missing_ok=True)
 
@@ -60,7 +63,9 @@ class Curve:
 
         Raises:
             LabError: it cannot be written; a part of it that was is dropped on resume.
+            ClaimLost: another process has the run.
         """
+        claims.check(self.path)
         try:
             with self.path.open("a") as file:
                 file.write(json.dumps(values) + "\n")
