@@ -53,12 +53,9 @@ class RayTasks(Remote[Any]):
             ray.init(spec.address or "local", log_to_driver=False, logging_level="error", **fresh)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise StudyError(f"--option address={spec.address}: no cluster of Ray answers there: {error}") from None
-        return ray.remote(remote_job).options(
-            num_cpus=spec.cpus or self.place.threads,
-            num_gpus=spec.gpus,
-            memory=None if spec.memory_gb is None else int(spec.memory_gb * 2**30),
-            max_retries=spec.retries,
-        )
+        memory = {} if spec.memory_gb is None else {"memory": int(spec.memory_gb * 2**30)}
+        cpus = spec.cpus or self.place.threads
+        return ray.remote(num_cpus=cpus, num_gpus=spec.gpus, max_retries=spec.retries, **memory)(remote_job)
 
     def submit(self, works: Sequence[Work]) -> list[Any]:
         """Give tasks to Ray."""
