@@ -47,7 +47,9 @@ def test_a_beat_keeps_a_claim(tmp_path: Path) -> None:
 
 def test_a_process_of_this_machine_that_is_gone_holds_nothing_at_once(tmp_path: Path) -> None:
     me = claims.this_process()
-    assert claims.take(tmp_path, Owner(me.machine, me.pid, "another beginning")) is not None  # its number was used again
+    assert (
+        claims.take(tmp_path, Owner(me.machine, me.pid, "another beginning")) is not None
+    )  # its number was used again
     assert not claims.held(tmp_path)
     assert claims.take(tmp_path, me) is not None and claims.held(tmp_path)
 

@@ -31,7 +31,7 @@ SlurmctldPort=$controller
 SlurmdPort=$daemon
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket=$socket
+AuthInfo=socket=$socket,cred_expire=10
 CredType=cred/munge
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
