@@ -85,13 +85,18 @@ class Lab:
         """
         folder = self.run(uid)
         if folder.exists() and not self._honest(uid):
-            for path in folder.iterdir():  # a torn or foreign folder: keep the claim that guards it, and logs of jobs
-                if not path.name.startswith(("claim-", "slurm-")):
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            self.discard(uid)
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "spec.json").exists():
             write_json(folder / "spec.json", spec)
         return folder
+
+    def discard(self, uid: str) -> None:
+        """Empty the folder of a run, but for the claim that guards it and the logs of its jobs."""
+        for path in self.run(uid).iterdir():
+            claims.check(path)
+            if not path.name.startswith(("claim-", "slurm-")):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def finish(self, uid: str, result: dict[str, Any]) -> None:
         """Write `result.json`: from now on the run is done.

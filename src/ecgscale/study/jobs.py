@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from safetensors import SafetensorError
+
 from ecgscale.claims import ClaimLost
 from ecgscale.lab import DiskFull, Lab
 from ecgscale.study import work
@@ -87,6 +89,16 @@ def do(lab: Lab, todo: Work, device: str, progress: Callable[[int, float], None]
 
 
 def _run(
+    lab: Lab, planned: PlannedRun, device: str, progress: Callable[[int, float], None], halt: Callable[[], bool]
+) -> Outcome:
+    try:
+        return _trained(lab, planned, device, progress, halt)
+    except SafetensorError:  # a checkpoint was torn, by whatever: only a new training mends it
+        lab.discard(planned.run.uid)
+        return _trained(lab, planned, device, progress, halt)
+
+
+def _trained(
     lab: Lab, planned: PlannedRun, device: str, progress: Callable[[int, float], None], halt: Callable[[], bool]
 ) -> Outcome:
     trained = work.train(lab, planned, device, progress, halt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -13,6 +14,8 @@ from torch import nn
 
 from ecgscale import claims
 from ecgscale.lab import refused, write_atomic
+
+CHECKSUM = 32  # bytes before a state
 
 
 def keep(module: nn.Module, path: Path, about: dict[str, str]) -> None:
@@ -30,17 +33,22 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
     claims.check(newest)
     if newest.exists():
         newest.replace(folder / "state-previous.pt")
-    write_atomic(newest, buffer.getvalue())
+    data = buffer.getvalue()
+    write_atomic(newest, _checksum(data) + data)
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
-    """Return the newest readable state, or None. Only tensors and plain values are unpickled."""
+    """Return the newest whole state, or None. Only tensors and plain values are unpickled."""
     for name in ("state.pt", "state-previous.pt"):
-        try:
-            return torch.load(folder / name, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError):
-            continue
+        path = folder / name
+        data = path.read_bytes() if path.exists() else b""
+        if data[:CHECKSUM] == _checksum(data[CHECKSUM:]):  # torch reads tensors that have changed on the disk
+            return torch.load(io.BytesIO(data[CHECKSUM:]), map_location="cpu", weights_only=True)
     return None
+
+
+def _checksum(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=CHECKSUM).digest()
 
 
 def drop_state(folder: Path) -> None:
