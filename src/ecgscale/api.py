@@ -9,7 +9,7 @@ import platform
 import time
 import tomllib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,12 @@ from ecgscale.spec import Explained, part
 from ecgscale.study import execute as execution
 from ecgscale.study.bind import Binder
 from ecgscale.study.effects import effects_of
+from ecgscale.study.executors import Place, executor_spec
 from ecgscale.study.expand import HANDCRAFTED, Plan, Search, expand
 from ecgscale.study.fits import fit_all
 from ecgscale.study.price import price
 from ecgscale.study.ranking import ranking_of
+from ecgscale.study.session import execute
 from ecgscale.study.status import plot, status_of
 from ecgscale.study.stored import load_evaluation
 from ecgscale.study.study import Study, StudyError
@@ -56,6 +58,8 @@ def run(
     hours: float | None = None,
     flop: float | None = None,
     command: str | None = None,
+    on: str = "local",
+    options: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Do all of a study, or what a budget allows: ingest, train, evaluate, fit and report.
 
@@ -64,11 +68,13 @@ def run(
         lab: Directory of results; what it holds is not done again.
         data: NAME → folder or file.
         changes: `{"training.steps": 400}`, replaced in the study before anything is hashed.
-        workers: Processes; one per core when None. Never changes a number.
+        workers: Processes on this machine; one per core when None. Never changes a number.
         device: "auto", "cpu" or "cuda".
         hours: Of wall time; then runs save their state and stop, and what is there is fitted and reported.
         flop: Of training, likewise.
         command: How this was asked for, for the report.
+        on: The executor of the runs: "local", "slurm", "ray" or the dotted path of a module.
+        options: Its settings, as `{"partition": "gpu"}`. Never a change of a number.
 
     Returns:
         The study's table.
@@ -79,15 +85,18 @@ def run(
     started = time.monotonic()
     study, lab = _study(study, changes), _lab(lab)
     binder = Binder(study, lab, data or {})
-    device = _device(device)
-    workers = workers or max(1, (os.cpu_count() or 1) // study.training.threads)
-    with Workers(workers, study.training.threads) as executor:
-        execution.prepare(study, binder, executor, console)
+    settings = executor_spec(on, dict(options or {}))
+    here, threads = _device(device if on == "local" else "cpu"), study.training.threads
+    workers = workers or max(1, (os.cpu_count() or 1) // threads)
+    with Workers(workers, threads, torch.cuda.device_count() if here == "cuda" else 0) as pool, ExitStack() as stack:
+        executor = settings.open(Place(lab, study.name, threads, here if on == "local" else device, pool))
+        stack.callback(executor.close)
+        execution.prepare(study, binder, pool, console)
         plan = expand(study, binder)
         trained = measured = 0
         budget, spent = execution.Budget(hours, flop), execution.Spent(started)
         while True:  # once; with learning rates to search: trials, then perhaps an extension, then the grid
-            outcome, failures = execution.execute(plan, lab, workers, device, executor, console, budget, spent)
+            outcome, failures = execute(plan, lab, executor, console, budget, spent)
             trained, measured = trained + outcome.trained, measured + outcome.measured
             if outcome.full:
                 left = len(execution.pending(plan, lab))
@@ -100,13 +109,13 @@ def run(
             plan = expand(study, binder)
         frame = build_table(plan, lab, failures)
         write_table(lab.study(study.name) / "table.parquet", frame)
-        fits = fit_all(frame, plan.floors, lab, study.name, study.fit_resamples, executor)
+        fits = fit_all(frame, plan.floors, lab, study.name, study.fit_resamples, pool)
     seconds = time.monotonic() - started
     about = lab.study(study.name) / "session.json"
     before = read_json(about)
     if trained or measured or outcome.paused or before is None:
         total = seconds + (before or {}).get("seconds", 0.0)
-        write_json(about, {"seconds": total, "workers": workers, "device": device})
+        write_json(about, {"seconds": total, "workers": executor.slots, "device": executor.device})
     page = _report(plan, lab, frame, fits, command or f"ecgscale run {study.name}")
     console.print(f"trained {trained} runs, measured {measured} evaluations, {len(failures)} failed, {seconds:.0f} s")
     if outcome.paused:

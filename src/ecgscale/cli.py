@@ -23,6 +23,11 @@ WorkersOpt = Annotated[int | None, typer.Option("--workers", min=1, help="Proces
 DeviceOpt = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 HoursOpt = Annotated[float | None, typer.Option("--hours", min=0, help="Stop after so much time, to go on later.")]
 FlopsOpt = Annotated[float | None, typer.Option("--flops", min=0, help="Stop after so many FLOP of training.")]
+OnOpt = Annotated[str, typer.Option("--on", metavar="EXECUTOR", help="Where runs are trained: local, slurm or ray.")]
+OptionOpt = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="KEY=VALUE", help="Setting of --on, as partition=gpu; repeatable."),
+]
 WatchOpt = Annotated[bool, typer.Option("--watch", help="Again every few seconds until nothing is left to do.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -31,9 +36,11 @@ JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def run(
     study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None,
     workers: WorkersOpt = None, device: DeviceOpt = "auto", hours: HoursOpt = None, flops: FlopsOpt = None,
+    on: OnOpt = "local", option: OptionOpt = None,
 ) -> None:  # fmt: skip
     """Do all of a study: ingest, train, evaluate, fit, report. Skips what is done, resumes what broke."""
-    _api(study).run(study, lab, _pairs(data), _values(changes), workers, device, hours, flops, _command())
+    options = _values(option, "--option")
+    _api(study).run(study, lab, _pairs(data), _values(changes), workers, device, hours, flops, _command(), on, options)
 
 
 @app.command()
@@ -137,11 +144,11 @@ def _pairs(options: list[str] | None) -> dict[str, Path]:
     return {name: Path(value).expanduser() for name, value in _split(options, "--data", "NAME=PATH")}
 
 
-def _values(options: list[str] | None) -> dict[str, Any]:
+def _values(options: list[str] | None, flag: str = "--set") -> dict[str, Any]:
     import tomllib
 
     values: dict[str, Any] = {}
-    for key, text in _split(options, "--set", "KEY=VALUE"):
+    for key, text in _split(options, flag, "KEY=VALUE"):
         try:
             values[key] = tomllib.loads(f"x = {text}")["x"]
         except tomllib.TOMLDecodeError:

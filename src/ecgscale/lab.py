@@ -11,15 +11,16 @@ lab/studies/<name>/    what a study left: its runs, one table, fits, report
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from ecgscale import claims
 from ecgscale.spec import Explained, digest
 
 COLUMNS: tuple[str, ...] = (  # of a study's table: one row is one measured number
@@ -97,16 +98,25 @@ class Lab:
         """
         folder = self.run(uid)
         if folder.exists() and not self._honest(uid):
-            for path in folder.iterdir():  # a torn or foreign folder: keep the claim file that guards it
-                if path.name != "claim":
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            self.discard(uid)
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "spec.json").exists():
             write_json(folder / "spec.json", spec)
         return folder
 
+    def discard(self, uid: str) -> None:
+        """Empty the folder of a run, but for the claim that guards it and the logs of its jobs."""
+        for path in self.run(uid).iterdir():
+            claims.check(path)
+            if not path.name.startswith(("claim-", "slurm-")):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
     def finish(self, uid: str, result: dict[str, Any]) -> None:
-        """Write `result.json`: from now on the run is done."""
+        """Write `result.json`: from now on the run is done.
+
+        Raises:
+            ClaimLost: this process held the run, and another has it now.
+        """
         write_json(self.run(uid) / "result.json", result)
 
     def result(self, uid: str) -> dict[str, Any] | None:
@@ -122,32 +132,25 @@ class Lab:
 
     @contextmanager
     def claim(self, folder: Path) -> Iterator[bool]:
-        """Hold `folder` for this process; yields False where another live process holds it.
+        """Hold `folder` for this process; yields False where another live process holds it, on any machine.
 
-        The claim is a kernel lock on the file `claim`: it ends with the process, however that dies.
+        The claim ends with the process, however that dies (see claims); writes after it was lost are refused.
+
+        Raises:
+            LabError: the folder cannot be written; DiskFull: the disk is full.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "claim").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            try:
-                yield True
-            finally:
-                fcntl.flock(file, fcntl.LOCK_UN)
+        try:
+            claim = claims.holding(folder)
+            mine = claim.__enter__()
+        except OSError as error:
+            raise refused(folder, error) from None
+        with ExitStack() as stack:
+            stack.push(claim.__exit__)
+            yield mine
 
     def held(self, folder: Path) -> bool:
-        """Return whether a live process holds `folder`."""
-        try:
-            with (folder / "claim").open() as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        """Return whether a live process holds `folder`, on any machine."""
+        return claims.held(folder)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -164,17 +167,22 @@ def write_atomic(path: Path, data: bytes) -> None:
 
     Raises:
         LabError: the folder cannot be written, or DiskFull; nothing that stood there is lost.
+        ClaimLost: the file stands in a folder that this process has claimed and lost.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # processes of several machines may write at once
     try:
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        claims.check(path)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise refused(path, error) from None
+    except claims.ClaimLost:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def refused(path: Path, error: OSError) -> LabError:

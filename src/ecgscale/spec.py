@@ -96,7 +96,7 @@ def part_class(kind: str, name: str) -> type[Plugin]:
     """Return the one Plugin class of `kind` in the module that `name` names.
 
     Args:
-        kind: "datasets", "backbones", "objectives", "tasks" or "laws".
+        kind: "datasets", "backbones", "objectives", "tasks", "laws" or "study.executors".
         name: A module of that package, or the dotted path of any importable module.
 
     Raises:
@@ -108,14 +108,14 @@ def part_class(kind: str, name: str) -> type[Plugin]:
     except ModuleNotFoundError as error:
         if error.name is None or not (path == error.name or path.startswith(error.name + ".")):
             raise
-        raise SpecError(f'unknown {kind[:-1]} "{name}"{_nearest(name, names(kind))}') from None
+        raise SpecError(f'unknown {_one(kind)} "{name}"{_nearest(name, names(kind))}') from None
     found = [
         c
         for _, c in inspect.getmembers(module, inspect.isclass)
         if issubclass(c, Plugin) and c.__module__ == path and getattr(c, "kind", None) == kind
     ]
     if len(found) != 1:
-        raise SpecError(f"module {path} must define exactly one {kind[:-1]} class, found {len(found)}")
+        raise SpecError(f"module {path} must define exactly one {_one(kind)} class, found {len(found)}")
     return found[0]
 
 
@@ -138,6 +138,10 @@ def part(kind: str, value: Any, where: str = "") -> Any:
     cls = part_class(kind, table.pop("name"))
     table.pop("revision", None)
     return cls.parse(table, where)
+
+
+def _one(kind: str) -> str:
+    return kind.rpartition(".")[2][:-1]
 
 
 def _nearest(word: str, valid: list[str]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,11 @@ from rich.console import Console
 from ecgscale import api
 from ecgscale.data.signal import FormError
 from ecgscale.lab import Lab, write_json
-from ecgscale.study import execute, work, workers
+from ecgscale.study import execute, session, work, workers
 from ecgscale.study.bind import Binder, Source
+from ecgscale.study.executors import Lost, Progress, local
 from ecgscale.study.expand import PlannedRun, expand
+from ecgscale.study.jobs import Outcome, Work, do
 from ecgscale.study.status import plot, status_of
 from ecgscale.study.study import Study, StudyError
 
@@ -122,7 +126,8 @@ def test_a_run_under_way_moves_the_display(lab: Path, tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(workers, "_shared", [shared])
     monkeypatch.setattr(work, "train", train)
-    execute._job(tmp_path, planned, "cpu", 1)
+    outcome = local.job(tmp_path, Work(planned), "cpu", 1)
+    assert outcome.flop == 5e6
     assert shared.steps == [0, 3, 0] and shared.flop == [0.0, 5e6, 0.0]
 
 
@@ -157,6 +162,69 @@ def test_several_points_come_from_one_trunk_and_say_so(tmp_path: Path) -> None:
 def test_branches_without_a_plateau_are_refused() -> None:
     with pytest.raises(StudyError, match='`training`: branches needs schedule = "wsd"'):
         Study.load("smoke", {"training.branches": [0.5]})
+
+
+class Losing:
+    """An executor whose jobs at one run always vanish."""
+
+    about, device, slots, shares_fate, tries = "jobs that vanish", "cpu", 4, False, 3
+
+    def __init__(self, key: str) -> None:
+        self.key, self.started, self.given = key, [], []
+
+    def start(self, works: Any) -> None:
+        self.started += [w.key for w in works]
+        self.given += works
+
+    def ended(self, seconds: float) -> dict[Work, Outcome | Lost]:
+        given, self.given = self.given, []
+        return {w: Lost("job 7 vanished", 1e6) if w.key == self.key else Outcome(measured=1) for w in given}
+
+    def progress(self, todo: Work) -> Progress:
+        return Progress()
+
+
+def test_work_that_is_lost_again_and_again_fails_with_its_reason(lab: Path, tmp_path: Path) -> None:
+    study = Study.load("smoke", TINY)
+    plan = expand(study, Binder(study, Lab(lab), {}))
+    lost = next(uid for uid, p in plan.runs.items() if p.run.objective is not None)
+    executor, spent = Losing(lost), execute.Spent()
+    outcome, failures = session.execute(
+        plan, Lab(tmp_path), executor, Console(file=io.StringIO()), spent=spent  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert executor.started.count(lost) == 3 and len(set(executor.started)) == len(executor.started) - 3
+    assert failures == {lost: "lost 3 times: job 7 vanished"} and spent.flop == 3e6 and outcome.measured == 3
+
+
+def test_the_smallest_sizes_of_every_family_come_first(lab: Path, tmp_path: Path) -> None:
+    changes = {"arm.0.sizes": [20_000, 30_000, 40_000], "arm.0.families": ["resnet1d-supervised", "resnet1d-cmsc"]}
+    study = Study.load("smoke", TINY | changes)
+    plan = expand(study, Binder(study, Lab(lab), {}))
+    sizes = [p.target for p in execute.pending(plan, Lab(tmp_path)) if p.run.objective]
+    assert sizes == [20_000, 20_000, 30_000, 30_000, 40_000, 40_000]
+    slow = next(key for key, p in plan.runs.items() if p.run.objective and p.target == 20_000)
+    recipe = plan.runs[slow].run.recipe.model_copy(update={"steps": 10_000})
+    longer = replace(plan.runs[slow], run=plan.runs[slow].run.model_copy(update={"recipe": recipe}))
+    order = [
+        p for p in execute.pending(replace(plan, runs=plan.runs | {slow: longer}), Lab(tmp_path)) if p.run.objective
+    ]
+    assert order[1] is longer  # though it costs more than the largest of the others
+
+
+def test_a_torn_checkpoint_is_trained_anew(lab: Path, tmp_path: Path) -> None:
+    shutil.copytree(lab, tmp_path, dirs_exist_ok=True)
+    study, torn = Study.load("smoke", TINY), Lab(tmp_path)
+    planned = next(p for p in expand(study, Binder(study, torn, {})).runs.values() if p.run.objective is not None)
+    before = torn.result(planned.run.uid)
+    assert before is not None
+    for path in tmp_path.glob(f"features/{planned.run.uid}-*"):
+        path.unlink()
+    shutil.rmtree(torn.run(planned.run.uid) / "evaluations")
+    for path in torn.run(planned.run.uid).glob("checkpoints/*.safetensors"):
+        path.write_bytes(path.read_bytes()[:100])
+    outcome = do(torn, Work(planned), "cpu", lambda step, flop: None, lambda: False)
+    assert (outcome.trained, outcome.measured) == (1, len(planned.evaluations))
+    assert before | {"seconds": 0} == (torn.result(planned.run.uid) or {}) | {"seconds": 0}
 
 
 def test_a_budget_says_which_of_the_two_is_spent() -> None:

@@ -1,5 +1,6 @@
 """The one loop: it learns, a resumed run equals an uninterrupted one bit for bit, and bad runs stop with a sentence."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -131,12 +132,43 @@ def test_a_run_from_the_trunk_of_a_shorter_one_equals_one_from_scratch(
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_a_torn_newest_state_falls_back_to_the_previous_one(tmp_path: Path) -> None:
+def flipped(data: bytes) -> bytes:
+    """Change one bit in the middle."""
+    return data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]
+
+
+TEARS = [lambda data: data[:40], lambda data: data[: len(data) // 2], lambda data: bytes(len(data)), flipped]
+
+
+@pytest.mark.parametrize("tear", TEARS, ids=["begun", "half", "zeros", "one bit"])
+def test_a_torn_newest_state_falls_back_to_the_previous_one(tear: Callable[[bytes], bytes], tmp_path: Path) -> None:
     checkpoint.save_state(tmp_path, {"step": 1})
     checkpoint.save_state(tmp_path, {"step": 2})
     state = tmp_path / "state.pt"
-    state.write_bytes(state.read_bytes()[:40])
+    state.write_bytes(tear(state.read_bytes()))
     assert checkpoint.load_state(tmp_path) == {"step": 1}
+
+
+def test_torn_states_cost_time_and_change_nothing(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the newest torn the run goes on from the previous one, with both from the start."""
+    torch.set_num_threads(1)
+    run = spec("resnet1d", {"name": "supervised", "labels": ["AF"]}, corpus)
+    expected = None
+    monkeypatch.setattr(pretrain, "SAVE_EVERY_S", -1.0)
+    for torn, start in ((), 6), (("state.pt",), 5), (("state.pt", "state-previous.pt"), 0):
+        folder, asked = tmp_path / str(start), iter(range(1, 100))
+        folder.mkdir()
+        with pytest.raises(pretrain.Paused):
+            pretrain.pretrain(run, folder, corpus, halt=lambda asked=asked: next(asked) == 6)  # type: ignore[misc]
+        for name in torn:
+            (folder / name).write_bytes(flipped((folder / name).read_bytes()))
+        steps: list[int] = []
+        result = pretrain.pretrain(run, folder, corpus, progress=lambda step, _, steps=steps: steps.append(step))
+        expected = expected or result
+        assert steps == list(range(start + 1, 9))
+        assert result.model_copy(update={"seconds": expected.seconds}) == expected
 
 
 def test_a_torn_line_of_a_curve_is_left_out(tmp_path: Path) -> None:

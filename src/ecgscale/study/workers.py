@@ -10,6 +10,8 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
+import torch
+
 from ecgscale.processes import die_with
 from ecgscale.study import machine
 
@@ -36,14 +38,15 @@ class Workers:
     Args:
         count: Processes at most.
         threads: CPU threads of each.
+        gpus: GPUs they are spread over, one after the other; 0 where they use none.
 
     Attributes:
         shared: What they share, with `count` slots.
     """
 
-    def __init__(self, count: int, threads: int) -> None:
+    def __init__(self, count: int, threads: int, gpus: int = 0) -> None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported in the workers
-        self._count, self._threads = count, threads
+        self.count, self._threads, self._gpus = count, threads, gpus
         self._context = multiprocessing.get_context("spawn")
         arrays = (self._context.Array(kind, size, lock=False) for kind, size in (("q", count), ("d", count), ("b", 1)))
         self.shared = Shared(*arrays)
@@ -51,8 +54,9 @@ class Workers:
         self._pool = self._start()
 
     def _start(self) -> ProcessPoolExecutor:
-        given = (self._threads, os.getpid(), self.shared)
-        return ProcessPoolExecutor(self._count, self._context, _begin, given)
+        begun = self._context.Value("i", 0)
+        given = (self._threads, self._gpus, begun, os.getpid(), self.shared)
+        return ProcessPoolExecutor(self.count, self._context, _begin, given)
 
     def submit(self, job: Callable[..., T], *args: Any) -> Future[T]:
         """Do a job in one of them."""
@@ -101,7 +105,11 @@ def shared() -> Shared:
     return _shared[0]
 
 
-def _begin(threads: int, parent: int, given: Shared) -> None:
+def _begin(threads: int, gpus: int, begun: Any, parent: int, given: Shared) -> None:
     _shared[:] = [given]
     die_with(parent)
-    machine.set_up(threads, side_by_side=len(given.steps))
+    machine.set_up(threads, side_by_side=-(-len(given.steps) // max(gpus, 1)))
+    with begun.get_lock():
+        number, begun.value = begun.value, begun.value + 1
+    if gpus:
+        torch.cuda.set_device(number % gpus)  # of this process from now on: "cuda" means it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -11,8 +12,10 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from ecgscale import ranks
+from ecgscale import claims, ranks
 from ecgscale.lab import refused, write_atomic
+
+CHECKSUM = 32  # bytes before a state
 
 
 def keep(module: nn.Module, path: Path, about: dict[str, str]) -> None:
@@ -29,6 +32,7 @@ def keep(module: nn.Module, path: Path, about: dict[str, str]) -> None:
 def save_state(folder: Path, state: dict[str, Any]) -> None:
     """Write the state to resume from; the previous generation stays until the next is complete."""
     newest = folder / "state.pt"
+    claims.check(newest)
     if newest.exists():
         newest.replace(folder / "state-previous.pt")
     _write(newest, state)
@@ -43,14 +47,15 @@ def load_state(folder: Path) -> dict[str, Any] | None:
 def _write(path: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomic(path, buffer.getvalue())
+    data = buffer.getvalue()
+    write_atomic(path, _checksum(data) + data)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError):
+    data = path.read_bytes() if path.exists() else b""
+    if data[:CHECKSUM] != _checksum(data[CHECKSUM:]):  # torch reads tensors that have changed on the disk
         return None
+    state: dict[str, Any] = torch.load(io.BytesIO(data[CHECKSUM:]), map_location="cpu", weights_only=True)
     return state
 
 
@@ -86,8 +91,13 @@ def _step(path: Path) -> int:
     return int(path.stem)
 
 
+def _checksum(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=CHECKSUM).digest()
+
+
 def drop_state(folder: Path) -> None:
     """Remove the resume state of a finished run."""
+    claims.check(folder)
     for name in ("state.pt", "state-previous.pt"):
         (folder / name).unlink(missing_ok=True)
 
@@ -113,9 +123,11 @@ class Curve:
 
         Raises:
             LabError: it cannot be written; a part of it that was is dropped on resume.
+            ClaimLost: another process has the run.
         """
         if ranks.rank():
             return
+        claims.check(self.path)
         try:
             with self.path.open("a") as file:
                 file.write(json.dumps(values) + "\n")
