@@ -16,7 +16,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -130,27 +130,32 @@ class Lab:
         spec = read_json(self.run(uid) / "spec.json")
         return spec is not None and digest(spec) == uid
 
-    @contextmanager
-    def claim(self, folder: Path) -> Iterator[bool]:
-        """Hold `folder` for this process; yields False where another live process holds it, on any machine.
-
-        The claim ends with the process, however that dies (see claims); writes after it was lost are refused.
-
-        Raises:
-            LabError: the folder cannot be written; DiskFull: the disk is full.
-        """
-        try:
-            claim = claims.holding(folder)
-            mine = claim.__enter__()
-        except OSError as error:
-            raise refused(folder, error) from None
-        with ExitStack() as stack:
-            stack.push(claim.__exit__)
-            yield mine
+    def claim(self, folder: Path) -> AbstractContextManager[bool]:
+        """Hold `folder` for this process; gives False where another live process holds it (see `claim` below)."""
+        return claim(folder)
 
     def held(self, folder: Path) -> bool:
         """Return whether a live process holds `folder`, on any machine."""
         return claims.held(folder)
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[bool]:
+    """Hold `folder` for this process; yields False where another live process holds it, on any machine.
+
+    The claim ends with the process, however that dies (see claims); writes after it was lost are refused.
+
+    Raises:
+        LabError: the folder cannot be written; DiskFull: the disk is full.
+    """
+    holding = claims.holding(folder)
+    try:
+        mine = holding.__enter__()
+    except OSError as error:
+        raise refused(folder, error) from None
+    with ExitStack() as stack:
+        stack.push(holding)
+        yield mine
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -20,7 +20,7 @@ from ecgscale.study import execute, session, work, workers
 from ecgscale.study.bind import Binder, Source
 from ecgscale.study.executors import Lost, Progress, local
 from ecgscale.study.expand import PlannedRun, expand
-from ecgscale.study.jobs import Outcome, Work, do
+from ecgscale.study.jobs import Outcome, Where, Work, do
 from ecgscale.study.status import plot, status_of
 from ecgscale.study.study import Study, StudyError
 
@@ -120,13 +120,13 @@ def test_a_run_under_way_moves_the_display(lab: Path, tmp_path: Path, monkeypatc
 
     shared = workers.Shared([0, 0, 0], [0.0, 0.0, 0.0], [0])
 
-    def train(lab: Lab, planned: PlannedRun, device: str, progress: Any, halt: Any) -> bool:
+    def train(lab: Lab, planned: PlannedRun, device: str, progress: Any, halt: Any, *_: Any) -> bool:
         progress(3, 5e6)
         return bool(halt())
 
     monkeypatch.setattr(workers, "_shared", [shared])
     monkeypatch.setattr(work, "train", train)
-    outcome = local.job(tmp_path, Work(planned), "cpu", 1)
+    outcome = local.job(tmp_path, Work(planned), Where("cpu"), 1)
     assert outcome.flop == 5e6
     assert shared.steps == [0, 3, 0] and shared.flop == [0.0, 5e6, 0.0]
 
@@ -222,7 +222,7 @@ def test_a_torn_checkpoint_is_trained_anew(lab: Path, tmp_path: Path) -> None:
     shutil.rmtree(torn.run(planned.run.uid) / "evaluations")
     for path in torn.run(planned.run.uid).glob("checkpoints/*.safetensors"):
         path.write_bytes(path.read_bytes()[:100])
-    outcome = do(torn, Work(planned), "cpu", lambda step, flop: None, lambda: False)
+    outcome = do(torn, Work(planned), Where("cpu"), lambda step, flop: None, lambda: False)
     assert (outcome.trained, outcome.measured) == (1, len(planned.evaluations))
     assert before | {"seconds": 0} == (torn.result(planned.run.uid) or {}) | {"seconds": 0}
 

@@ -7,17 +7,23 @@ enters every run by digest.
 from __future__ import annotations
 
 import os
+import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ecgscale import claims
 from ecgscale.data.corpus import Corpus, Form, check_form, ingest
 from ecgscale.data.ingestion import making
 from ecgscale.data.mixture import mix
 from ecgscale.lab import Lab
+from ecgscale.lab import claim as hold
 from ecgscale.spec import digest
 from ecgscale.study.study import Arm, Study, StudyError
+
+WAIT_S = 1.0  # between two looks at a corpus that another process makes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +46,29 @@ class Source:
         check_form(self.study.dataset(self.name), self.root, self.form)
 
     def open(self, processes: int = 1) -> Corpus:
-        """Return the corpus, ingesting it first, in so many processes, where the lab does not hold it."""
-        if not (self.path / "manifest.json").exists():
-            ingest(self.study.dataset(self.name), self.root, self.form, self.path, workers=processes)
+        """Return the corpus, ingesting it first, in so many processes, where the lab does not hold it.
+
+        Raises:
+            ClaimLost: this process stood still for so long that another ingests it.
+        """
+        with _making(self.path) as claim:
+            if claim:
+                dataset = self.study.dataset(self.name)
+                ingest(dataset, self.root, self.form, self.path, lambda _: claims.check(claim), processes)
         return Corpus.open(self.path)
+
+
+@contextmanager
+def _making(path: Path) -> Iterator[Path | None]:
+    """Wait while another process, on any machine, makes a corpus; yield what this one claims, None where it is made."""
+    claim = path.parent / f".{path.name}.claims"
+    while not (path / "manifest.json").exists():
+        with hold(claim) as mine:
+            if mine and not (path / "manifest.json").exists():
+                yield claim
+                return
+        time.sleep(WAIT_S)
+    yield None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +88,10 @@ class Mixed(Source):
 
     def open(self, processes: int = 1) -> Corpus:
         """Return the mixture, ingesting and mixing first what the lab does not hold."""
-        if not (self.path / "manifest.json").exists():
-            corpora = {source.name: source.open(processes) for source, _ in self.parts}
-            mix(corpora, {source.name: weight for source, weight in self.parts}, self.path)
+        with _making(self.path) as claim:
+            if claim:
+                corpora = {source.name: source.open(processes) for source, _ in self.parts}
+                mix(corpora, {source.name: weight for source, weight in self.parts}, self.path)
         return Corpus.open(self.path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from safetensors import SafetensorError
 
@@ -28,6 +29,20 @@ class Outcome:
     flop: float = 0.0
 
 
+class Where(NamedTuple):
+    """What computes a run: no number depends on it but for rounding.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        processes: How many share every batch; on "cuda" a GPU each.
+        sharded: Whether each of them keeps a shard of the model instead of all of it.
+    """
+
+    device: str
+    processes: int = 1
+    sharded: bool = False
+
+
 @dataclass(slots=True, eq=False)
 class Work:
     """A run, or hand-crafted features of one corpus to measure.
@@ -50,13 +65,13 @@ class Work:
         return self.key if self.planned else f"{HANDCRAFTED}-{self.evaluations[0].source.path.name}"
 
 
-def do(lab: Lab, todo: Work, device: str, progress: Callable[[int, float], None], halt: Callable[[], bool]) -> Outcome:
+def do(lab: Lab, todo: Work, where: Where, progress: Callable[[int, float], None], halt: Callable[[], bool]) -> Outcome:
     """Train and measure what the lab does not hold of `todo`, unless another process is at it.
 
     Args:
         lab: Where results go.
         todo: The work.
-        device: "cpu" or "cuda".
+        where: What computes it.
         progress: Told the step, and the FLOP that this call has spent, now and then.
         halt: Asked before the start and after every step whether to save the state and stop.
 
@@ -76,7 +91,7 @@ def do(lab: Lab, todo: Work, device: str, progress: Callable[[int, float], None]
                 return Outcome(held=True)
             if halt():
                 return Outcome(paused=True)
-            outcome = _run(lab, todo.planned, device, told, halt) if todo.planned else _handcrafted(lab, todo)
+            outcome = _run(lab, todo.planned, where, told, halt) if todo.planned else _handcrafted(lab, todo)
     except Paused:
         outcome = Outcome(paused=True)
     except ClaimLost:
@@ -89,19 +104,20 @@ def do(lab: Lab, todo: Work, device: str, progress: Callable[[int, float], None]
 
 
 def _run(
-    lab: Lab, planned: PlannedRun, device: str, progress: Callable[[int, float], None], halt: Callable[[], bool]
+    lab: Lab, planned: PlannedRun, where: Where, progress: Callable[[int, float], None], halt: Callable[[], bool]
 ) -> Outcome:
     try:
-        return _trained(lab, planned, device, progress, halt)
+        return _trained(lab, planned, where, progress, halt)
     except SafetensorError:  # a checkpoint was torn, by whatever: only a new training mends it
         lab.discard(planned.run.uid)
-        return _trained(lab, planned, device, progress, halt)
+        return _trained(lab, planned, where, progress, halt)
 
 
 def _trained(
-    lab: Lab, planned: PlannedRun, device: str, progress: Callable[[int, float], None], halt: Callable[[], bool]
+    lab: Lab, planned: PlannedRun, where: Where, progress: Callable[[int, float], None], halt: Callable[[], bool]
 ) -> Outcome:
-    trained = work.train(lab, planned, device, progress, halt)
+    device, processes, sharded = where
+    trained = work.train(lab, planned, device, progress, halt, processes, sharded)
     if planned.role == "codebook":
         work.cache_codes(lab, planned, device)
     return Outcome(int(trained and planned.run.objective is not None), work.evaluate_run(lab, planned, device))

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+from pydantic import Field
+
 from ecgscale.lab import Lab
 from ecgscale.spec import Plugin, part
 from ecgscale.study.jobs import Outcome, Work
@@ -80,6 +82,9 @@ class ExecutorSpec(Plugin):
     """Settings of an executor: never in a study or a run, and never a change of a number."""
 
     kind: ClassVar[str] = "study.executors"
+
+    processes: int = Field(1, ge=1)  # that share a run's batches, with a GPU each on cuda: for a run too big for one
+    sharded: bool = False  # whether each of them keeps a shard of the model instead of all of it
 
     @abstractmethod
     def open(self, place: Place) -> Executor:

@@ -13,8 +13,8 @@ from typing import Generic, TypeVar
 
 from ecgscale.lab import Lab, read_json, write_json
 from ecgscale.study import machine
-from ecgscale.study.executors import Lost, Place, Progress
-from ecgscale.study.jobs import Outcome, Work, do
+from ecgscale.study.executors import ExecutorSpec, Lost, Place, Progress
+from ecgscale.study.jobs import Outcome, Where, Work, do
 from ecgscale.study.study import StudyError
 
 LOOK_S = 1.0  # between two looks at a file of the lab, on either side
@@ -86,7 +86,7 @@ class Channel:
 
 
 def remote_job(
-    lab_root: str, todo: Work, device: str, threads: int, folder: str, stopped: Callable[[], bool] = lambda: False
+    lab_root: str, todo: Work, where: Where, threads: int, folder: str, stopped: Callable[[], bool] = lambda: False
 ) -> Outcome:
     """Do work in a process of another machine, which sees the lab at the same path."""
     machine.set_up(threads)
@@ -94,7 +94,7 @@ def remote_job(
     tell = channel.teller(todo.name)
     tell(0, 0.0)
     before = channel.progress(todo.name).flop
-    outcome = do(Lab(lab_root), todo, device, tell, lambda: stopped() or channel.halted())
+    outcome = do(Lab(lab_root), todo, where, tell, lambda: stopped() or channel.halted())
     return replace(outcome, flop=before + outcome.flop)
 
 
@@ -103,10 +103,11 @@ class Remote(ABC, Generic[Handle]):
 
     shares_fate = False
 
-    def __init__(self, place: Place, gpus: float, slots: int, tries: int) -> None:
+    def __init__(self, spec: ExecutorSpec, place: Place, gpus: float, slots: int, tries: int) -> None:
         if place.device == "cuda" and not gpus:
             raise StudyError("--device cuda: say how many GPUs a run gets, as --option gpus=1")
         self.device = "cuda" if gpus and place.device != "cpu" else "cpu"
+        self.where = Where(self.device, spec.processes, spec.sharded)
         self.slots, self.tries = slots, tries
         self.place = place
         self.channel = Channel(place.lab.root / "sessions" / uuid.uuid4().hex[:12])
@@ -131,9 +132,9 @@ class Remote(ABC, Generic[Handle]):
             self.channel.forget(todo.name)
         self.running |= dict(zip(works, self.submit(works), strict=True))
 
-    def arguments(self, todo: Work) -> tuple[str, Work, str, int, str]:
+    def arguments(self, todo: Work) -> tuple[str, Work, Where, int, str]:
         """Return those of `remote_job`."""
-        return str(self.place.lab.root), todo, self.device, self.place.threads, str(self.channel.folder)
+        return str(self.place.lab.root), todo, self.where, self.place.threads, str(self.channel.folder)
 
     def ended(self, seconds: float) -> dict[Work, Outcome | Lost]:
         """Return what ended; a loss with the FLOP its job told last."""

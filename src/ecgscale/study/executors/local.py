@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ecgscale.lab import Lab
 from ecgscale.study.executors import ExecutorSpec, Lost, Place, Progress
-from ecgscale.study.jobs import Outcome, Work, do
+from ecgscale.study.jobs import Outcome, Where, Work, do
 from ecgscale.study.workers import Workers, shared
 
 KILLS = 3  # of its process while it ran alone, after which a run has failed
@@ -17,11 +17,11 @@ KILLED = "a worker process was killed (out of memory?)"
 
 
 class LocalSpec(ExecutorSpec):
-    """Processes on this machine; `--workers` says how many."""
+    """Processes on this machine; `--workers` says how many work on runs of their own."""
 
     def open(self, place: Place) -> Local:
         """Return the processes of the session."""
-        return Local(place.lab, place.pool, place.device)
+        return Local(place.lab, place.pool, Where(place.device, self.processes, self.sharded))
 
 
 class Local:
@@ -30,10 +30,10 @@ class Local:
     shares_fate = True
     tries = KILLS
 
-    def __init__(self, lab: Lab, pool: Workers, device: str) -> None:
-        self.about = f"{pool.count} workers on {device}"
+    def __init__(self, lab: Lab, pool: Workers, where: Where) -> None:
+        self.about = f"{pool.count} workers on {where.device}"
         self.slots = pool.count
-        self._lab, self._pool, self.device = lab, pool, device
+        self._lab, self._pool, self._where, self.device = lab, pool, where, where.device
         self._free = list(range(pool.count))
         self._running: dict[Future[Outcome], tuple[Work, int]] = {}
         self._over: dict[Work, Outcome | Lost] = {}
@@ -50,7 +50,7 @@ class Local:
     def _submit(self, todo: Work) -> None:
         slot = self._free[-1]
         self._pool.shared.steps[slot], self._pool.shared.flop[slot] = 0, 0.0
-        future = self._pool.submit(job, self._lab.root, todo, self.device, slot)
+        future = self._pool.submit(job, self._lab.root, todo, self._where, slot)
         self._running[future] = todo, self._free.pop()
 
     def ended(self, seconds: float) -> dict[Work, Outcome | Lost]:
@@ -91,10 +91,10 @@ class Local:
         """Nothing: the processes belong to the session."""
 
 
-def job(lab_root: Path, todo: Work, device: str, slot: int) -> Outcome:
+def job(lab_root: Path, todo: Work, where: Where, slot: int) -> Outcome:
     """Do work in a process of the pool."""
 
     def progress(step: int, flop: float) -> None:
         shared().steps[slot], shared().flop[slot] = step, flop
 
-    return do(Lab(lab_root), todo, device, progress, lambda: bool(shared().halt[0]))
+    return do(Lab(lab_root), todo, where, progress, lambda: bool(shared().halt[0]))

@@ -21,7 +21,7 @@ class RaySpec(ExecutorSpec):
     """Tasks of Ray; needs the extra `ray`, and ecgscale and the lab at the same path on every node."""
 
     address: str | None = None  # of a cluster, as "auto" or "host:6379"; None starts one on this machine
-    cpus: float | None = Field(None, gt=0)  # of a run; the study's threads when None
+    cpus: float | None = Field(None, gt=0)  # of a run; the study's threads for each of its processes when None
     gpus: float = Field(0.0, ge=0)  # of a run; 0.25: four runs side by side on a GPU
     memory_gb: float | None = Field(None, gt=0)  # of a run, for placement
     tasks: int = Field(256, ge=1)  # given to Ray at once, at most
@@ -40,7 +40,7 @@ class RayTasks(Remote[Any]):
     """Tasks of one session."""
 
     def __init__(self, spec: RaySpec, place: Place, ray: Any) -> None:
-        super().__init__(place, spec.gpus, spec.tasks, tries=1)  # Ray itself tries again
+        super().__init__(spec, place, spec.gpus, spec.tasks, tries=1)  # Ray itself tries again
         self.about = f"tasks of Ray on {self.device}"
         self._spec, self._ray = spec, ray
         self._task: Any = None
@@ -54,7 +54,7 @@ class RayTasks(Remote[Any]):
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise StudyError(f"--option address={spec.address}: no cluster of Ray answers there: {error}") from None
         memory = {} if spec.memory_gb is None else {"memory": int(spec.memory_gb * 2**30)}
-        cpus = spec.cpus or self.place.threads
+        cpus = spec.cpus or self.place.threads * spec.processes
         return ray.remote(num_cpus=cpus, num_gpus=spec.gpus, max_retries=spec.retries, **memory)(remote_job)
 
     def submit(self, works: Sequence[Work]) -> list[Any]:

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from ecgscale.study.executors import ExecutorSpec, Lost, Place
 from ecgscale.study.executors._remote import LOOK_S, Channel, Remote, remote_job
-from ecgscale.study.jobs import Outcome, Work
+from ecgscale.study.jobs import Outcome, Where, Work
 from ecgscale.study.study import StudyError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class SlurmSpec(ExecutorSpec):
     constraint: str | None = None
     gres: str | None = None  # as "shard:1", where several runs share a GPU
     minutes: int = Field(60, ge=1)  # limit of a job; a run that needs longer goes on in the next
-    cpus: int | None = Field(None, ge=1)  # of a run; the study's threads when None
+    cpus: int | None = Field(None, ge=1)  # of a run; the study's threads for each of its processes when None
     gpus: int = Field(0, ge=0)  # of a run
     memory_gb: float | None = Field(None, gt=0)  # of a run
     jobs: int = Field(64, ge=1)  # in the queue at once, at most
@@ -61,7 +61,7 @@ class SlurmSpec(ExecutorSpec):
         wanted = named | {
             "job_name": "ecgscale",
             "time": self.minutes,
-            "cpus_per_task": self.cpus or threads,
+            "cpus_per_task": self.cpus or threads * self.processes,
             "gpus_per_node": self.gpus or None,
             "mem": None if self.memory_gb is None else f"{self.memory_gb * 1024:.0f}MB",
             "signal_delay_s": self.warning_s,
@@ -76,7 +76,7 @@ class Slurm(Remote["submitit.Job[Outcome]"]):
     """Jobs of one session; their scripts and logs stand in `lab/slurm`, a link to the log beside the run."""
 
     def __init__(self, spec: SlurmSpec, place: Place, submitit: Any) -> None:
-        super().__init__(place, spec.gpus or (1 if spec.gres else 0), spec.jobs, 1 + spec.retries)
+        super().__init__(spec, place, spec.gpus or (1 if spec.gres else 0), spec.jobs, 1 + spec.retries)
         self.about = f"up to {spec.jobs} jobs of Slurm on {self.device}"
         folder = place.lab.root / "slurm"
         try:
@@ -140,7 +140,7 @@ class Slurm(Remote["submitit.Job[Outcome]"]):
 class Job:
     """What runs in a job. Slurm warns by a signal: the run saves its state, then the job asks to be queued again."""
 
-    def __call__(self, lab_root: str, todo: Work, device: str, threads: int, folder: str) -> Outcome:
+    def __call__(self, lab_root: str, todo: Work, where: Where, threads: int, folder: str) -> Outcome:
         """Do the work; a job that is queued again ends here."""
         channel, told = Channel(Path(folder)), list[int]()
         (channel.folder / f"{todo.name}.stopped").unlink(missing_ok=True)
@@ -152,7 +152,7 @@ class Job:
 
         for number in (signal.SIGUSR2, signal.SIGTERM):
             signal.signal(number, warned)
-        outcome = remote_job(lab_root, todo, device, threads, folder, lambda: bool(told))
+        outcome = remote_job(lab_root, todo, where, threads, folder, lambda: bool(told))
         if outcome.paused and told and not channel.halted():
             if signal.SIGUSR2 in told:
                 queue_again(signal.SIGUSR2, None)
