@@ -100,14 +100,17 @@ def _attend(
     halt: Callable[[], bool] | None,
 ) -> None:
     told: Any = None
-    while process.poll() is None:
+    running = True
+    while running:
+        running = process.poll() is None
         said = read_json(job / "progress.json")
         if progress is not None and said not in (None, told):
             progress(*said)
             told = said
         if halt is not None and halt():
             (job / "halt").touch()
-        time.sleep(ASK_EVERY_S)
+        if running:
+            time.sleep(ASK_EVERY_S)
 
 
 def _heard(job: Path, log: Path, code: int | None) -> RunResult:
