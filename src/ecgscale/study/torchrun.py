@@ -134,7 +134,9 @@ def _attend(
     began: Callable[[int], None] | None,
 ) -> None:
     told: Any = None
-    while process.poll() is None:
+    running = True
+    while running:
+        running = process.poll() is None
         first = read_json(job / "began.json")
         if began is not None and first is not None:
             began(first)
@@ -145,7 +147,8 @@ def _attend(
             told = said
         if halt is not None and halt():
             (job / "halt").touch()
-        time.sleep(ASK_EVERY_S)
+        if running:
+            time.sleep(ASK_EVERY_S)
 
 
 def _heard(job: Path, log: Path, code: int | None) -> RunResult:
