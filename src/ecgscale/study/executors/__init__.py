@@ -67,7 +67,7 @@ class Executor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What an executor is made for: where results go, CPU threads of each work, the device asked for ("auto": either)."""
+    """Where results go, CPU threads of each work, the device asked for ("auto": either), processes of this machine."""
 
     lab: Lab
     threads: int
