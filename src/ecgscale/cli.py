@@ -67,6 +67,15 @@ def status(
 
 
 @app.command()
+def tensorboard(
+    study: StudyArg, out: Annotated[Path, typer.Option("--out", help="Folder of the event files.")],
+    lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None,
+) -> None:  # fmt: skip
+    """Write the curves of every run, finished or not, as event files of TensorBoard."""
+    _show(study).show_events(study, lab, _pairs(data), _values(changes), out)
+
+
+@app.command()
 def fit(
     study: Annotated[str, typer.Argument(help="A study, or a table of runs (.csv, .parquet): N, D, loss.")],
     lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None, as_json: JsonOpt = False,

@@ -25,6 +25,7 @@ from ecgscale.study import execute as execution
 from ecgscale.study.bench import Bench, Machine
 from ecgscale.study.bind import Binder
 from ecgscale.study.declared import declare
+from ecgscale.study.events import write_events
 from ecgscale.study.expand import HANDCRAFTED, Plan, expand
 from ecgscale.study.price import Estimate, Sizes, price
 from ecgscale.study.room import CannotFit, Room, disk, refusals, side_by_side, size
@@ -203,6 +204,13 @@ def show_status(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any
             if not left:
                 return
             time.sleep(WATCH_S)
+
+
+def show_events(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any], out: Path) -> None:
+    """Write the curves of a study as event files of TensorBoard, and print how to look at them."""
+    plan, where = api.planned(study, lab, data, changes)
+    written = write_events(plan, where, out)
+    print(f"{written} runs of {plan.study.name} written; look at them with: tensorboard --logdir {out}")
 
 
 def _status(study: Study, lab: Lab, binder: Binder) -> tuple[Group, bool]:

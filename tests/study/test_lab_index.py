@@ -1,4 +1,4 @@
-"""Status and table read an index instead of every folder: what they say is what the folders hold, torn ones included."""
+"""Status and table read an index instead of every folder: they say what the folders hold, torn ones included."""
 
 from __future__ import annotations
 

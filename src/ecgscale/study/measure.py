@@ -34,6 +34,7 @@ from ecgscale.training.size import count
 
 FEW = 2  # records of the step that tells what a whole step will cost
 STEPS = 3  # timed at least, after one that is not
+PATIENCE_S = 4.0  # that whole steps may take all the same, however little time is given
 
 
 class Rates(Spec):
@@ -145,8 +146,10 @@ def _glance(run: RunSpec, loader: Loader, few: int, device: str) -> tuple[float,
 
 
 def _affordable(whole: int, rate: float, seconds: float) -> int:
-    """Return how many records a step may have so that the untimed and the timed ones take about twice `seconds`."""
-    return whole if rate == 0 else max(min(whole, math.floor(2 * seconds * rate / (STEPS + 1))), min(FEW, whole))
+    """Return how many records a step may have, so that the untimed and the timed ones take about twice `seconds`."""
+    if rate == 0:
+        return whole
+    return max(min(whole, math.floor(max(2 * seconds, PATIENCE_S) * rate / (STEPS + 1))), min(FEW, whole))
 
 
 def _timed(
