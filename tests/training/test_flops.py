@@ -62,7 +62,7 @@ def test_flop_per_record_are_those_counted_by_hand(
 ) -> None:
     batch = make_batch(records=6, samples=SAMPLES, beats=(1,))
     before = objective.weight.detach().clone()
-    assert flops.per_record(objective, [batch, batch]) == pytest.approx(by_hand, rel=1e-6)
+    assert flops.per_record(objective, [batch, batch]) == pytest.approx(by_hand, rel=1e-5)
     assert torch.equal(objective.weight, before)
     assert objective.weight.grad is None
 
