@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import platform
 import time
 import tomllib
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
 from ecgscale.data.corpus import Corpus, Form
 from ecgscale.data.corpus import ingest as ingest_corpus
-from ecgscale.fitting import fit_file
 from ecgscale.lab import DiskFull, Lab, read_json, write_json
 from ecgscale.reporting import ReportInput
 from ecgscale.spec import Explained, part
@@ -30,13 +25,10 @@ from ecgscale.study import execute as execution
 from ecgscale.study.bind import Binder
 from ecgscale.study.effects import effects_of
 from ecgscale.study.executors import Place, executor_spec
-from ecgscale.study.expand import HANDCRAFTED, Plan, Search, expand
+from ecgscale.study.expand import Plan, Search, expand
 from ecgscale.study.fits import fit_all
-from ecgscale.study.price import price
 from ecgscale.study.ranking import ranking_of
 from ecgscale.study.session import execute
-from ecgscale.study.status import plot, status_of
-from ecgscale.study.stored import load_evaluation
 from ecgscale.study.study import Study, StudyError
 from ecgscale.study.table import build_table
 from ecgscale.study.work import write_table
@@ -45,7 +37,6 @@ from ecgscale.study.workers import Workers
 console = Console(stderr=True, highlight=False)
 
 Bindings = Mapping[str, Path]
-WATCH_S = 5.0  # between two looks at a lab that is watched
 
 
 def run(
@@ -86,7 +77,7 @@ def run(
     study, lab = _study(study, changes), _lab(lab)
     binder = Binder(study, lab, data or {})
     settings = executor_spec(on, dict(options or {}))
-    here, threads = _device(device, on), study.training.threads
+    here, threads = (device_of(device) if on == "local" else "cpu"), study.training.threads
     workers = workers or max(1, (os.cpu_count() or 1) // threads)
     with Workers(workers, threads, torch.cuda.device_count() if here == "cuda" else 0) as pool, ExitStack() as stack:
         executor = settings.open(Place(lab, threads, here if on == "local" else device, pool))
@@ -129,7 +120,7 @@ def run(
 
 def table(study: str | Path | Study, lab: Lab | Path | str = "lab", data: Bindings | None = None) -> pd.DataFrame:
     """Return a study's table from what the lab holds."""
-    plan, where = _plan(study, lab, data, None)
+    plan, where = planned(study, lab, data, None)
     return build_table(plan, where, _failures(plan, where))
 
 
@@ -140,7 +131,7 @@ def fit(
     changes: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Fit the laws of a study to what the lab holds; returns the dumps of the fits."""
-    plan, where = _plan(study, lab, data, changes)
+    plan, where = planned(study, lab, data, changes)
     frame = build_table(plan, where, _failures(plan, where))
     write_table(where.study(plan.study.name) / "table.parquet", frame)
     return fit_all(frame, plan.floors, where, plan.study.name, plan.study.fit_resamples, None)
@@ -154,122 +145,10 @@ def report(
     command: str | None = None,
 ) -> Path:
     """Write the report of a study from what the lab holds; returns the page."""
-    plan, where = _plan(study, lab, data, changes)
+    plan, where = planned(study, lab, data, changes)
     frame = build_table(plan, where, _failures(plan, where))
     fits = fit_all(frame, plan.floors, where, plan.study.name, plan.study.fit_resamples, None)
     return _report(plan, where, frame, fits, command or f"ecgscale report {plan.study.name}")
-
-
-def show_plan(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any]) -> None:
-    """Print what a study will train, its price on this machine, and what is left out and why."""
-    plan, where = _plan(study, lab, data, changes)
-    prices = price(plan, where)
-    out = Console(highlight=False)
-    out.print(f"[bold]{plan.study.name}[/]: {plan.study.title}")
-    for label, source in plan.sources.items():
-        corpus = source.open()
-        out.print(f"  {label}: {len(corpus.index):,} records, {corpus.index['patient'].nunique():,} patients, "
-                  f"unit {corpus.unit}, from {source.root or 'the simulator'}",
-                  markup=False, soft_wrap=True)  # fmt: skip
-    grid = Table(
-        "family", "arm", "N asked", "N", "D", "seeds", "steps", "batch", "lr", "FLOP per run", "core-s per run"
-    )
-    cells: dict[tuple[Any, ...], list[str]] = {}
-    for key, planned in plan.runs.items():
-        run, name = planned.run, planned.run.objective.part_name() if planned.run.objective else "random weights"
-        cell = (
-            f"{run.backbone.part_name()} {name}",
-            f"{planned.arm}, rate trial" if planned.role == "tune" else planned.arm,
-            planned.target,
-            run.D,
-            run.recipe.steps,
-            run.recipe.batch,
-            run.recipe.lr,
-        )
-        cells.setdefault(cell, []).append(key)
-    for (family, arm, target, D, steps, batch, lr), keys in cells.items():
-        one = prices[keys[0]]
-        grid.add_row(family, arm, f"{target:,}", f"{one.N:,}", f"{D:,}", str(len(keys)), f"{steps:,}", str(batch),
-                     f"{lr:.2g}", f"{one.flop:.2e}", f"{one.seconds:.1f}")  # fmt: skip
-    _print_whole(grid)
-    todo = {id(p) for p in execution.pending(plan, where)}
-    left = sum(prices[key].seconds for key, p in plan.runs.items() if id(p) in todo or p.provisional)
-    cores = os.cpu_count() or 1
-    out.print(f"{len(plan.runs)} runs, {len(todo)} to do; {sum(p.flop for p in prices.values()):.2e} FLOP of training; "
-              f"about {left / cores / 60:.1f} minutes on {cores} cores; "
-              f"{sum(p.bytes for p in prices.values()) / 1e6:.0f} MB kept", soft_wrap=True)  # fmt: skip
-    if plan.waiting:
-        out.print(
-            "the rates of the grid are where their search starts; the grid runs when the trials are done",
-            soft_wrap=True,
-        )
-    for entry in plan.skipped:
-        out.print(f"left out: {entry['what']}: {entry['reason']}", markup=False, soft_wrap=True)
-    for note in _notes(plan):
-        out.print(f"note: {note}", markup=False, soft_wrap=True)
-
-
-def show_status(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any], watch: bool = False) -> None:
-    """Print what is done, running, waiting and failed; nothing is ingested or trained."""
-    loaded, where = _study(study, changes), _lab(lab)
-    binder = Binder(loaded, where, data)
-    unread = execution.missing(loaded, binder)
-    if unread:
-        print(f"{loaded.name}: not ingested yet: {', '.join(s.label for s in unread)}; which runs are done is known "
-              f"once they are (`ecgscale run` and `ecgscale plan` ingest them)")  # fmt: skip
-        return
-    out = Console(highlight=False)
-    if not watch:
-        out.print(_status(loaded, where, binder)[0])
-        return
-    with Live(console=out, auto_refresh=False) as live, suppress(KeyboardInterrupt):
-        while True:
-            shown, left = _status(loaded, where, binder)
-            live.update(shown, refresh=True)
-            if not left:
-                return
-            time.sleep(WATCH_S)
-
-
-def _status(study: Study, lab: Lab, binder: Binder) -> tuple[Group, bool]:
-    """Return what to print, and whether anything is left to do."""
-    plan = expand(study, binder)
-    found = status_of(plan, lab, _failures(plan, lab))
-    measured = sum(load_evaluation(lab, HANDCRAFTED, e.spec) is not None for e in plan.handcrafted)
-    left = f", about {found.seconds_left / 60:.0f} minutes left at this rate" if found.seconds_left else ""
-    lines: list[RenderableType] = [
-        Text(f"{study.name}: {found.done} done, {len(found.running)} running, {found.waiting} waiting, "
-             f"{len(found.failed)} failed{left}"),
-        Text(f"hand-crafted baseline: {measured} of {len(plan.handcrafted)} evaluations"),
-    ]  # fmt: skip
-    if found.running:
-        grid = Table("running", "size", "D", "seed", "step", "loss", "", "records/s")
-        for r in found.running:
-            run = r.planned.run
-            objective = run.objective.part_name() if run.objective else "random weights"
-            grid.add_row(f"{run.backbone.part_name()} {objective}", f"{r.planned.target:,}", f"{run.D:,}",
-                         str(run.seed), f"{r.step:,}/{run.recipe.steps:,}",
-                         f"{r.losses[-1]:.3g}" if r.losses else "", plot(r.losses),
-                         f"{r.rate:,.0f}" if r.rate else "")  # fmt: skip
-        lines.append(grid)
-    lines += [Text(f"failed {uid}: {reason}") for uid, reason in found.failed.items()]
-    return Group(*lines), bool(found.running or found.waiting)
-
-
-def show_fits(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any], as_json: bool) -> None:
-    """Print the fits of a study, or of a table of runs (.csv, .parquet)."""
-    is_table = Path(study).suffix in (".csv", ".parquet")
-    dumps = [fit_file(Path(study)).dump()] if is_table else fit(study, lab, data, changes)
-    if as_json:
-        print(json.dumps([{k: v for k, v in d.items() if k != "samples"} for d in dumps], indent=1))
-        return
-    grid = Table("law", "family", "on", "status", "verdict", "parameters [95 % interval]")
-    for d in dumps:
-        values = "  ".join(f"{k} {v:.4g}{_interval(d['intervals'].get(k))}" for k, v in d["params"].items())
-        grid.add_row(d.get("law_name", d["law"]["name"]), d.get("family", ""),
-                     f"{d.get('eval_corpus', '')} {d.get('task', '')}", d["status"], d.get("verdict", ""),
-                     values)  # fmt: skip
-    _print_whole(grid)
 
 
 def show_ingest(
@@ -335,16 +214,6 @@ def ingest(
     return ingest_corpus(spec, Path(root), asked, where, progress, workers or os.cpu_count() or 1)
 
 
-def _print_whole(grid: Table) -> None:
-    """Print a table without cutting a cell: as wide as it is in a file or pipe, folded in a narrow terminal."""
-    for column in grid.columns:
-        column.overflow = "fold"
-    out = Console(highlight=False)
-    wide = Console(highlight=False, width=10_000)
-    out.width = out.width if out.is_terminal else max(out.width, wide.measure(grid).maximum)
-    out.print(grid)
-
-
 def _study(study: str | Path | Study, changes: Mapping[str, Any] | None) -> Study:
     return study if isinstance(study, Study) else Study.load(study, dict(changes or {}))
 
@@ -353,21 +222,24 @@ def _lab(lab: Lab | Path | str) -> Lab:
     return lab if isinstance(lab, Lab) else Lab(lab)
 
 
-def _plan(
+def planned(
     study: str | Path | Study, lab: Lab | Path | str, data: Bindings | None, changes: Mapping[str, Any] | None
 ) -> tuple[Plan, Lab]:
+    """Return the plan of a study and its lab; corpora that are missing are ingested."""
     study, lab = _study(study, changes), _lab(lab)
     binder = Binder(study, lab, data or {})
     execution.prepare(study, binder, None, console)
     return expand(study, binder), lab
 
 
-def _device(device: str, on: str) -> str:
-    """Return the device of this machine's processes."""
+def device_of(device: str) -> str:
+    """Return "cpu" or "cuda" for what was asked: "auto", "cpu" or "cuda".
+
+    Raises:
+        StudyError: something else was asked for, or there is no GPU.
+    """
     if device not in ("auto", "cpu", "cuda"):
         raise StudyError(f'--device takes auto, cpu or cuda, found "{device}"')
-    if on != "local":
-        return "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise StudyError("--device cuda: torch sees no GPU here; use --device cpu")
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
@@ -387,7 +259,8 @@ def _failures(plan: Plan, lab: Lab) -> dict[str, str]:
     return stored or {}
 
 
-def _notes(plan: Plan) -> list[str]:
+def notes_of(plan: Plan) -> list[str]:
+    """Return what a reader of a study's numbers should know: its notes, its rates, and which were at an edge."""
     study = plan.study
     rates = {
         "packaged": "learning rates: packaged with ecgscale, tuned before on other ECGs",
@@ -401,10 +274,6 @@ def _notes(plan: Plan) -> list[str]:
         if s.found.at_edge
     ]
     return [*study.notes, *plan.notes, rates[study.rates], *edges]
-
-
-def _interval(pair: list[float] | None) -> str:
-    return f" [{pair[0]:.3g}, {pair[1]:.3g}]" if pair else ""
 
 
 def _report(plan: Plan, lab: Lab, frame: pd.DataFrame, fits: list[dict[str, Any]], command: str) -> Path:
@@ -423,7 +292,7 @@ def _report(plan: Plan, lab: Lab, frame: pd.DataFrame, fits: list[dict[str, Any]
         tuning=[_search(search) for search in plan.tuning],
         environment={"machine": f"{platform.machine()}, {os.cpu_count()} cores", "torch": torch.__version__,
                      "threads": plan.study.training.threads, **session},
-        notes=_notes(plan),
+        notes=notes_of(plan),
     )  # fmt: skip
     from ecgscale.reporting.render import render  # Jinja: only where a report is made
 

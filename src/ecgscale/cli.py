@@ -44,9 +44,25 @@ def run(
 
 
 @app.command()
-def plan(study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None) -> None:
-    """Say what a study will train, what it costs on this machine, and what is left out and why."""
-    _api(study).show_plan(study, lab, _pairs(data), _values(changes))
+def plan(
+    study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None,
+    workers: WorkersOpt = None, device: DeviceOpt = "auto",
+    declared: Annotated[
+        bool, typer.Option("--declared", help="Without the data: their declared sizes, rates timed on samples.")
+    ] = False,
+) -> None:  # fmt: skip
+    """Say what a study will train, what it costs here, and what is left out and why; refuse what cannot fit."""
+    _show(study).show_plan(study, lab, _pairs(data), _values(changes), workers, device, declared)
+
+
+@app.command()
+def bench(
+    study: Annotated[str, typer.Argument(help="A study file (.toml) or the name of a packaged study.")] = "quickstart",
+    lab: LabOpt = Path("lab"), changes: SetOpt = None, workers: WorkersOpt = None, device: DeviceOpt = "auto",
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="Of timed work.")] = 90.0,
+) -> None:  # fmt: skip
+    """Time every kind of run of a study here, all workers at once (two minutes), for later plans."""
+    _show(study).show_bench(study, lab, _values(changes), workers, device, seconds)
 
 
 @app.command()
@@ -54,7 +70,16 @@ def status(
     study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None, watch: WatchOpt = False,
 ) -> None:  # fmt: skip
     """Say what is done, running, waiting and failed, how fast it goes and when it ends."""
-    _api(study).show_status(study, lab, _pairs(data), _values(changes), watch)
+    _show(study).show_status(study, lab, _pairs(data), _values(changes), watch)
+
+
+@app.command()
+def tensorboard(
+    study: StudyArg, out: Annotated[Path, typer.Option("--out", help="Folder of the event files.")],
+    lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None,
+) -> None:  # fmt: skip
+    """Write the curves of every run, finished or not, as event files of TensorBoard."""
+    _show(study).show_events(study, lab, _pairs(data), _values(changes), out)
 
 
 @app.command()
@@ -63,7 +88,7 @@ def fit(
     lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None, as_json: JsonOpt = False,
 ) -> None:  # fmt: skip
     """Fit the scaling laws of a study's table, or of any table of runs."""
-    _api(study).show_fits(study, lab, _pairs(data), _values(changes), as_json)
+    _show(study).show_fits(study, lab, _pairs(data), _values(changes), as_json)
 
 
 @app.command()
@@ -134,6 +159,14 @@ def _api(study: str) -> ModuleType:
     from ecgscale import api
 
     return api
+
+
+def _show(study: str) -> ModuleType:
+    """Return the functions that print, as `_api` does."""
+    _api(study)
+    from ecgscale import show
+
+    return show
 
 
 def _command() -> str:

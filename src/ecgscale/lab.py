@@ -90,6 +90,10 @@ class Lab:
         """Return the folder of what runs that part later have in common."""
         return self.root / "trunks" / key
 
+    def bench(self, machine: str) -> Path:
+        """Return the file of what was timed on a machine."""
+        return self.root / "benches" / f"{machine}.json"
+
     def begin(self, uid: str, spec: dict[str, Any]) -> Path:
         """Make a run's folder and write its spec; where the stored spec does not hash to `uid`, replace the folder.
 
@@ -125,6 +129,11 @@ class Lab:
             return None
         result: dict[str, Any] | None = read_json(self.run(uid) / "result.json")
         return result
+
+    def evaluation(self, uid: str, name: str) -> list[dict[str, Any]] | None:
+        """Return the rows of a run's evaluation; None where it is not there or torn, or its spec has another hash."""
+        stored = read_json(self.run(uid) / "evaluations" / f"{name}.json")
+        return stored["rows"] if stored and digest(stored["spec"]) == name else None
 
     def _honest(self, uid: str) -> bool:
         spec = read_json(self.run(uid) / "spec.json")

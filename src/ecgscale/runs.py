@@ -7,7 +7,7 @@ runs are one run.
 from __future__ import annotations
 
 import json
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -90,10 +90,10 @@ class RunSpec(Spec):
         """Return all fields with the loop's revision."""
         return {"revision": self.revision, **super().dump()}
 
-    @property
+    @cached_property
     def cell(self) -> str:
         """The uid without the seed: runs of one cell differ by their seed only."""
-        return self.model_copy(update={"seed": 0}).uid + "-cell"
+        return digest({**self.dump(), "seed": 0}) + "-cell"
 
     @property
     def trunk(self) -> str:

@@ -14,7 +14,8 @@ import importlib.util
 import inspect
 import json
 import pkgutil
-from functools import cache
+from collections.abc import Mapping
+from functools import cache, cached_property
 from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -55,10 +56,17 @@ class Spec(BaseModel):
         """Return everything that defines this value as JSON data, defaults included."""
         return self.model_dump(mode="json")
 
-    @property
+    @cached_property
     def uid(self) -> str:
         """The first 16 hexadecimal digits of the SHA-256 of the canonical dump."""
         return digest(self.dump())
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other values; nothing that was computed of this one goes with it."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
 
 
 class Plugin(Spec):

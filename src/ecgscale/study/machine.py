@@ -19,6 +19,8 @@ from typing import Any
 import torch
 
 from ecgscale import residency
+from ecgscale.runs import RunResult, RunSpec
+from ecgscale.training.peak import peak_flops
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's mallopt
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")  # that change kernels
@@ -70,3 +72,16 @@ def environment(device: str, threads: int) -> dict[str, Any]:
         "matmul": torch.get_float32_matmul_precision(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def speed(run: RunSpec, result: RunResult, device: str, processes: int = 1) -> dict[str, float]:
+    """Return what a run's training reached: records and FLOP per second, and their share of what is possible (MFU).
+
+    Source of the share: Chowdhery et al. 2022 (PaLM), appendix B, here of the measured peak of `training/peak.py`.
+    """
+    if not result.training_seconds:
+        return {}
+    records = result.steps * run.recipe.batch / result.training_seconds
+    flop = records * result.flop_per_record
+    best = peak_flops("cuda" if device != "cpu" else "cpu", run.precision) * processes
+    return {"records_per_s": records, "flop_per_s": flop, "mfu": flop / best}

@@ -1,94 +1,246 @@
-"""What a plan will cost, from a few timed steps of each of its families on this machine."""
+"""What a plan will cost here: hours, FLOP, memory and disk of every run and of all, from what was timed (`bench`)."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
-import torch
+import pandas as pd
 
+from ecgscale.data import intervals
+from ecgscale.fitting import fit
 from ecgscale.lab import Lab
-from ecgscale.loader import Loader
-from ecgscale.runs import build
-from ecgscale.study.expand import Plan, PlannedEval, PlannedRun
+from ecgscale.spec import part
+from ecgscale.study.bench import Bench, Rates, kind, set_of
+from ecgscale.study.execute import pending
+from ecgscale.study.expand import HANDCRAFTED, Plan, PlannedEval, PlannedRun
+from ecgscale.study.stored import load_evaluation
 from ecgscale.study.work import opened
-from ecgscale.training import flops, optim
-from ecgscale.training.size import count
 
-STEPS = 3  # timed, after one that is not
-INFERENCE = 1 / 3  # of the cost of a training step: forward only
-STATE_BYTES = 4 * 3 * 2  # fp32 weights and two moments, two generations, while a run is under way
-KEPT_BYTES = 4 * 4  # best and last, with and without heads
+VALUE = 4  # bytes of a parameter
+KEPT = 2  # checkpoints: best and last
+GENERATIONS = 2  # of the state of a run under way
+MOMENTS = 2  # of the optimiser, of every parameter
+FILES = 1e5  # bytes of everything else a run leaves
+HANDCRAFTED_ROWS = 48  # records whose hand-crafted features are timed
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Of one run: parameters, FLOP of training, core-seconds of training and evaluation, bytes kept."""
+    """Of one run.
+
+    Attributes:
+        N: Parameters.
+        flop: Of training.
+        training, evaluation: Worker-seconds.
+        memory: Bytes its process holds at most; of the GPU where it computes there.
+        beside: Bytes of the process on the host, where a GPU computes.
+        bytes: Kept on disk.
+        state: Bytes on disk while it is under way.
+    """
 
     N: int
     flop: float
-    seconds: float
+    training: float
+    evaluation: float
+    memory: float
+    beside: float
     bytes: float
+    state: float
+
+    @property
+    def seconds(self) -> float:
+        """Worker-seconds of training and evaluation."""
+        return self.training + self.evaluation
 
 
-def price(plan: Plan, lab: Lab) -> dict[str, Price]:
-    """Return the price of every run of a plan by its key; runs of one backbone, objective and batch are timed once.
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Of a whole study, as far as it is not done.
 
-    Codes are random integers while timing, so that no code-book is needed.
+    Attributes:
+        prices: By the plan's key, of all runs.
+        todo: Keys of the runs that are left.
+        handcrafted, fits: Worker-seconds.
+        started: Seconds until the processes are ready.
+        corpora: Bytes of corpora that are still to be made.
+        ingest: Seconds to make them, in one process.
     """
-    timed: dict[tuple[str, ...], tuple[int, float, float]] = {}
-    prices = {}
-    for key, planned in plan.runs.items():
-        run = planned.run
-        kind = (run.backbone.uid, run.objective.uid if run.objective else "", str(run.recipe.batch), run.corpus)
-        if kind not in timed:
-            timed[kind] = _time(planned)
-        N, flop_per_record, seconds_per_record = timed[kind]
-        drawn = run.recipe.steps * run.recipe.batch
-        held_out = run.recipe.validations * run.recipe.validation_records + 1000 if run.objective else 0
-        encoded = sum(len(e.spec.needed(opened(e.source.path))) for e in _distinct(planned))
-        seconds = seconds_per_record * (drawn + INFERENCE * (held_out + encoded))
-        prices[key] = Price(N, flop_per_record * drawn, seconds, N * (KEPT_BYTES if run.objective else 0) + 1e5)
-    return prices
+
+    prices: dict[str, Price]
+    todo: list[str]
+    handcrafted: float
+    fits: float
+    started: float
+    corpora: float = 0.0
+    ingest: float = 0.0
+
+    def seconds(self, workers: int) -> float:
+        """Return the wall time of what is left; ingesting comes on top."""
+        left = [self.prices[key].seconds for key in self.todo]
+        shared = (sum(left) + self.handcrafted + self.fits) / workers
+        return self.started + max(shared, max(left, default=0.0) + self.fits / workers) if self.todo else 0.0
+
+    @property
+    def bytes(self) -> float:
+        """All that will be kept on disk of what is left."""
+        return sum(self.prices[key].bytes for key in self.todo) + self.corpora
 
 
-def _distinct(planned: PlannedRun) -> list[PlannedEval]:
-    return list({e.source.path: e for e in planned.evaluations}.values())
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How large the corpora of a plan are said to be, where samples stand in for them.
+
+    Attributes:
+        records: Path of a stand-in → records of the corpus it stands for.
+        seconds: Likewise → seconds per record of its ingest.
+    """
+
+    records: Mapping[Path, int] = field(default_factory=dict)
+    seconds: Mapping[Path, float] = field(default_factory=dict)
+
+    def of(self, path: Path) -> int:
+        """Return the records of a corpus, said or real."""
+        return self.records.get(path) or len(opened(path))
+
+    def needed(self, e: PlannedEval) -> int:
+        """Return how many records an evaluation reads."""
+        corpus = opened(e.source.path)
+        if e.source.path not in self.records:
+            return len(e.spec.needed(corpus))
+        whole = e.spec.model_copy(update={"train": None, "validation": None, "test": None}).rows(corpus)
+        times = self.records[e.source.path] / len(corpus)
+        return sum(
+            min(round(len(rows) * times), getattr(e.spec, name, None) or round(len(rows) * times))
+            for name, rows in whole.items()
+        )
 
 
-def _time(planned: PlannedRun) -> tuple[int, float, float]:
-    run = planned.run
-    torch.set_num_threads(run.threads)
-    backbone, objective = build(run)
-    N = count(backbone)
-    corpus = opened(planned.source.path)
-    size = run.recipe.batch if objective is not None else 32
-    labels = tuple(getattr(run.objective, "labels", ()))
-    codes = None
-    if run.objective is not None and "codes" in run.objective.needs:
-        codes = _random_codes(corpus.beats(np.arange(len(corpus.index))), len(corpus.leads), run.objective.codes)
-    loader = Loader(corpus, np.arange(len(corpus.index)), labels, codes)
-    batches = [loader.step(0, s, size) for s in range(STEPS + 1)]
-    if objective is None:
-        backbone.eval()
-        with torch.no_grad():
-            backbone.encode(batches[0])
-            started = time.perf_counter()
-            for batch in batches[1:]:
-                backbone.encode(batch)
-        return N, 0.0, (time.perf_counter() - started) / (STEPS * size) / INFERENCE
-    cost = flops.per_record(objective, batches[:1])
-    optimiser = optim.adamw(objective.train(), run.recipe)
-    for number, batch in enumerate(batches):
-        if number == 1:
-            started = time.perf_counter()
-        objective(batch, torch.Generator().manual_seed(0)).value.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-    return N, cost, (time.perf_counter() - started) / (STEPS * size)
+def price(plan: Plan, lab: Lab, timed: Bench, sizes: Sizes | None = None) -> Estimate:
+    """Return what a plan costs, from rates that were measured.
+
+    Args:
+        plan: The plan.
+        lab: What it holds is not paid for again.
+        timed: A probe that covers the plan.
+        sizes: Of the corpora, where samples stand in for them.
+    """
+    sizes = sizes or Sizes()
+    prices = {key: _price(planned, timed, sizes) for key, planned in plan.runs.items()}
+    left = {id(p) for p in pending(plan, lab)}
+    todo = [key for key, p in plan.runs.items() if id(p) in left or p.provisional]
+    made = {s.path: sizes.records[s.path] for s in plan.sources.values() if s.path in sizes.records}
+    return Estimate(
+        prices=prices,
+        todo=todo,
+        handcrafted=_handcrafted(plan, lab, timed, sizes),
+        fits=_fits(plan) if todo else 0.0,
+        started=timed.started_s,
+        corpora=sum(records * _record_bytes(path) for path, records in made.items()),
+        ingest=sum(records * sizes.seconds[path] for path, records in made.items()),
+    )
 
 
-def _random_codes(beats: np.ndarray, leads: int, codes: int) -> np.ndarray:
-    random = np.random.default_rng(0).integers(codes, size=(len(beats), leads, beats.shape[1]))
-    return np.where(beats[:, None, :] >= 0, random, -1).astype(np.int16)
+def _price(planned: PlannedRun, timed: Bench, sizes: Sizes) -> Price:
+    run, rates = planned.run, timed.rates[kind(planned.run)]
+    recipe = run.recipe
+    drawn = (recipe.steps - planned.begins) * recipe.batch  # what a shorter run of its trunk does is paid there
+    training = 0.0
+    if run.objective is not None:
+        training = rates.start_s + drawn / rates.training + _held_out(planned, rates)
+    read = {e.source.path: max(sizes.needed(f) for f in planned.evaluations if f.source.path == e.source.path)
+            for e in planned.evaluations}  # fmt: skip
+    probing = 0.0
+    if planned.evaluations:
+        rows = sum(sizes.needed(e) for e in planned.evaluations)
+        probing = timed.probes[set_of(planned.evaluations, run.backbone)] * rows
+    encoded = sum(read.values())
+    kept = KEPT * VALUE * (rates.N + rates.N_all) if run.objective is not None else 0
+    return Price(
+        N=rates.N,
+        flop=rates.flop * drawn,
+        training=training,
+        evaluation=encoded / rates.encoding + probing,
+        memory=rates.memory,
+        beside=rates.beside,
+        bytes=kept + VALUE * rates.width * encoded + FILES,
+        state=GENERATIONS * VALUE * (1 + MOMENTS) * rates.N_all,
+    )
+
+
+def _held_out(planned: PlannedRun, rates: Rates) -> float:
+    """Return the seconds of validation and test losses, and of the health of self-supervised features."""
+    run, recipe = planned.run, planned.run.recipe
+    scored = recipe.validations * recipe.validation_records + KEPT * recipe.test_records
+    watched = (recipe.validations + 1) * recipe.validation_records if run.objective.paradigm == "SSL" else 0
+    return scored / rates.scoring + watched / rates.encoding
+
+
+def _handcrafted(plan: Plan, lab: Lab, timed: Bench, sizes: Sizes) -> float:
+    """Return the seconds of the hand-crafted baseline: its features of every corpus, and its probes."""
+    missing = [e for e in plan.handcrafted if load_evaluation(lab, HANDCRAFTED, e.spec) is None]
+    if not missing:
+        return 0.0
+    most = {e.source.path: 0 for e in missing}
+    for e in missing:
+        most[e.source.path] = max(most[e.source.path], sizes.needed(e))
+    dearest = max(timed.probes.values(), default=0.0)
+    return sum(rows * _intervals_s(path) for path, rows in most.items()) + dearest * sum(map(sizes.needed, missing))
+
+
+@lru_cache(maxsize=32)
+def _intervals_s(path: Path) -> float:
+    """Return the seconds that the hand-crafted features of a record take."""
+    corpus = opened(path)
+    rows = np.arange(min(HANDCRAFTED_ROWS, len(corpus)))
+    began = time.perf_counter()
+    intervals.measure(corpus.signals(rows), corpus.beats(rows), corpus.rate_hz, corpus.lead_ok(rows))
+    return (time.perf_counter() - began) / len(rows)
+
+
+def _fits(plan: Plan) -> float:
+    """Return the seconds of all laws of a study, from one of each kind fitted to numbers made up on its grid."""
+    groups: dict[tuple[str, str, str], list[PlannedRun]] = {}
+    for p in plan.runs.values():
+        if p.role == "grid":
+            family = p.run.backbone.part_name(), p.run.objective.part_name(), p.source.label
+            groups.setdefault(family, []).append(p)
+    total = 0.0
+    for runs in groups.values():
+        points = tuple((p.target, p.run.D, p.run.seed) for p in runs)
+        of_both, of_one = _fit_s(points, plan.study.fit_resamples)
+        tasks = len(runs[0].evaluations) + 1  # the own loss is one
+        outside = sum(e.split == "ood" for e in runs[0].evaluations)
+        total += tasks * of_both + (2 * tasks + 2 * outside) * of_one
+    return total
+
+
+@lru_cache(maxsize=64)
+def _fit_s(points: tuple[tuple[int, int, int], ...], resamples: int) -> tuple[float, float]:
+    """Return the seconds of a law of N and D, and of a law of one of them, with their intervals."""
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(points, columns=["N", "D", "seed"]).astype(np.float64)
+    names = [f"{N}-{D}" for N, D, _ in points]
+    loss = 0.1 + 5 * frame["N"] ** -0.4 + 2 * frame["D"] ** -0.4
+    frame = frame.assign(value=loss * np.exp(0.01 * random.standard_normal(len(frame))), cell=names)
+    frame["branch"] = [f"{name}-{seed}" for name, (_, _, seed) in zip(names, points, strict=True)]
+    few = min(resamples, 100)
+    taken = []
+    for law, rows in ((part("laws", "scaling"), frame), (part("laws", {"name": "power", "input": "N"}), frame)):
+        began = time.perf_counter()
+        fit(law, rows, bootstraps=few)
+        taken.append((time.perf_counter() - began) * resamples / few)
+    return taken[0], taken[1]
+
+
+def _record_bytes(path: Path) -> float:
+    """Return the bytes of a corpus per record."""
+    corpus = opened(path)
+    return 2.0 * len(corpus.leads) * corpus.samples + 500  # and a row of the index
+
+
+__all__ = ["Estimate", "Price", "Sizes", "price"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ecgscale.lab import Lab, read_json
 from ecgscale.study.execute import pending, trained_weight, weight
 from ecgscale.study.expand import Plan, PlannedRun
+from ecgscale.study.index import IndexedLab
 from ecgscale.training.checkpoint import read_curve
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -56,7 +57,9 @@ class Status:
 
 def status_of(plan: Plan, lab: Lab, failures: dict[str, str]) -> Status:
     """Read the status of a study from its lab."""
+    lab = IndexedLab(lab, plan.study.name, values=False)
     todo = pending(plan, lab)
+    lab.save()
     held = [p for p in todo if lab.held(lab.run(p.run.uid))]
     under_way = [_running(p, lab) for p in held]
     taken = {p.run.uid for p in held}

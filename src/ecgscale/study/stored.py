@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 
 from ecgscale.evaluation.evaluate import EvalSpec
-from ecgscale.lab import Lab, read_json
-from ecgscale.spec import digest
+from ecgscale.lab import Lab
 
 
 def load_evaluation(lab: Lab, uid: str, spec: EvalSpec) -> list[dict[str, Any]] | None:
     """Return the rows of an evaluation the lab holds, or None."""
-    stored = read_json(lab.run(uid) / "evaluations" / f"{spec.uid}.json")
-    return stored["rows"] if stored and digest(stored["spec"]) == spec.uid else None
+    return lab.evaluation(uid, spec.uid)
 
 
 def load_losses(lab: Lab, uid: str, spec: EvalSpec) -> np.ndarray:

@@ -174,7 +174,8 @@ class Study(Spec):
             StudyError: neither exists, or a key of the section is wrong.
         """
         table = dict(self.data.get(name, {}))
-        table.pop("optional", None)
+        for key in ("optional", "records"):  # of the study, not of the data set: see [data.NAME] in docs/data.md
+            table.pop(key, None)
         table["name"] = table.pop("dataset", name)
         try:
             dataset: DatasetSpec = part("datasets", table, f"data.{name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -11,6 +12,7 @@ from ecgscale.lab import COLUMNS, Lab
 from ecgscale.runs import RunResult
 from ecgscale.spec import digest
 from ecgscale.study.expand import HANDCRAFTED, Plan, PlannedEval, PlannedRun
+from ecgscale.study.index import IndexedLab
 from ecgscale.study.stored import load_evaluation, load_losses
 from ecgscale.study.work import chosen_steps, opened
 
@@ -23,7 +25,8 @@ def build_table(plan: Plan, lab: Lab, failures: dict[str, str] | None = None) ->
         lab: Where results stand.
         failures: Run uid → reason, of runs that failed; each has one row with `value` NaN.
     """
-    rows: list[dict[str, Any]] = []
+    lab = IndexedLab(lab, plan.study.name)
+    gathered = _Rows()
     for planned in plan.runs.values():
         if planned.provisional:
             continue
@@ -31,24 +34,52 @@ def build_table(plan: Plan, lab: Lab, failures: dict[str, str] | None = None) ->
         base = _run_columns(plan, planned)
         if stored is None:
             reason = (failures or {}).get(planned.run.uid)
-            rows.append({**base, "status": "failed" if reason else "waiting", "reason": reason or "not run yet"})
+            status = "failed" if reason else "waiting"
+            gathered.add({**base, "status": status, "reason": reason or "not run yet"}, [{}])
             continue
-        result = RunResult.parse(stored)
-        rows += [{**base, **row} for row in _result_rows(planned, result)]
-        rows += [{**base, **row} for e in planned.evaluations for row in _evaluation_rows(lab, planned, result, e)]
+        result = RunResult.model_construct(**stored)  # written by `Lab.finish`, of a spec that hashes to its uid
+        rows = _result_rows(planned, result)
+        for e in planned.evaluations:
+            rows += _evaluation_rows(lab, planned, result, e)
+        gathered.add(base, rows)
     for e in plan.handcrafted:
-        rows += [
-            {**_handcrafted_columns(plan), **_eval_columns(e), **r}
-            for r in load_evaluation(lab, HANDCRAFTED, e.spec) or []
-        ]
-    rows += _against_random(plan, lab)
-    frame = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+        columns = {"N": 0, "N_total": 0, "seen": 0, "C": 0.0, **_eval_columns(e)}
+        measured = load_evaluation(lab, HANDCRAFTED, e.spec) or []
+        gathered.add(_handcrafted_columns(plan), [{**columns, **row} for row in measured])
+    for base, row in _against_random(plan, lab):
+        gathered.add(base, [row])
+    lab.save()
+    frame = gathered.frame().reindex(columns=list(COLUMNS))
     frame["status"] = frame["status"].astype(object).fillna("ok")
     for column in ("N", "N_total", "D", "seen", "C", "lr", "value", "lo", "hi", "label_fraction"):
         frame[column] = frame[column].astype("float64")
     for column in ("seed", "step", "batch", "steps", "labels", "n", "n_pos"):
         frame[column] = frame[column].astype("Int64")
     return frame
+
+
+class _Rows:
+    """Rows under way to a frame: what a run's rows have in common is kept once, which is most of a large table."""
+
+    def __init__(self) -> None:
+        self.bases: list[dict[str, Any]] = []
+        self.rows: list[dict[str, Any]] = []
+        self.of: list[int] = []  # place in `bases` of every row
+
+    def add(self, base: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+        """Add rows that have the columns of `base` in common; none of its columns is in them."""
+        self.of += [len(self.bases)] * len(rows)
+        self.bases.append(base)
+        self.rows += rows
+
+    def frame(self) -> pd.DataFrame:
+        common = _frame(self.bases).take(self.of).reset_index(drop=True)
+        return pd.concat([common, _frame(self.rows)], axis=1)
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pd.DataFrame({name: [row.get(name) for row in rows] for name in names}, index=range(len(rows)))
 
 
 def _run_columns(plan: Plan, planned: PlannedRun) -> dict[str, Any]:
@@ -70,10 +101,15 @@ def _run_columns(plan: Plan, planned: PlannedRun) -> dict[str, Any]:
         "steps": run.recipe.steps,
         "schedule": run.recipe.schedule,
         "labels": len(labels),
-        "label_set": digest(list(labels)) if labels else "",
+        "label_set": _label_set(labels),
         "label_fraction": 1.0,
         "branch": run.trunk,
     }
+
+
+@lru_cache(maxsize=256)
+def _label_set(labels: tuple[str, ...]) -> str:
+    return digest(list(labels)) if labels else ""
 
 
 def _at(run: Any, result: RunResult, checkpoint: str, step: int) -> dict[str, Any]:
@@ -126,28 +162,28 @@ def _eval_columns(planned: PlannedEval) -> dict[str, Any]:
 def _evaluation_rows(lab: Lab, planned: PlannedRun, result: RunResult, e: PlannedEval) -> list[dict[str, Any]]:
     name, step = next(iter(chosen_steps(planned.run, result).items()))
     measured = load_evaluation(lab, planned.run.uid, e.spec) or []
-    return [{**_at(planned.run, result, name, step), **_eval_columns(e), **row} for row in measured]
+    common = {**_at(planned.run, result, name, step), **_eval_columns(e)}
+    return [{**common, **row} for row in measured]
 
 
 def _handcrafted_columns(plan: Plan) -> dict[str, Any]:
     return {
         "study": plan.study.name, "run": HANDCRAFTED, "cell": HANDCRAFTED, "role": "baseline", "pretrain": "",
-        "backbone": "handcrafted", "objective": "handcrafted", "paradigm": "none",
-        "N": 0, "N_total": 0, "D": 0, "seen": 0, "C": 0.0,
+        "backbone": "handcrafted", "objective": "handcrafted", "paradigm": "none", "D": 0,
     }  # fmt: skip
 
 
-def _against_random(plan: Plan, lab: Lab) -> list[dict[str, Any]]:
-    """Paired patient bootstrap of probe loss minus that of equally large random weights, at each arm's largest cell."""
+def _against_random(plan: Plan, lab: Lab) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return for each row what it has in common with its run's others, and the rest.
+
+    Paired patient bootstrap of probe loss minus that of equally large random weights, at each arm's largest cell.
+    """
     rows = []
     random = {(p.arm, p.run.backbone.uid): p for p in plan.runs.values() if p.run.objective is None}
+    largest = _largest(plan)
     for planned in plan.runs.values():
         run = planned.run
-        if (
-            run.objective is None
-            or planned.role in ("tune", "branch")
-            or not (planned.evaluations and _largest(plan, planned))
-        ):
+        if run.objective is None or planned.role in ("tune", "branch") or id(planned) not in largest:
             continue
         base = random.get((planned.arm, run.backbone.uid))
         stored = lab.result(run.uid)
@@ -162,32 +198,24 @@ def _against_random(plan: Plan, lab: Lab) -> list[dict[str, Any]]:
             difference, lo, hi = paired_difference(ours, theirs, patients, resamples=plan.study.resamples)
             result = RunResult.parse(stored)
             name, step = next(iter(chosen_steps(run, result).items()))
-            rows.append(
-                {
-                    **_run_columns(plan, planned),
-                    **_at(run, result, name, step),
-                    **_eval_columns(e),
-                    "part": "test",
-                    "metric": "loss_minus_random",
-                    "unit": "nats",
-                    "value": difference,
-                    "lo": lo,
-                    "hi": hi,
-                    "n": len(ours),
-                }
-            )
+            measured = {"part": "test", "metric": "loss_minus_random", "unit": "nats", "value": difference, "lo": lo,
+                        "hi": hi, "n": len(ours)}  # fmt: skip
+            at = {**_at(run, result, name, step), **_eval_columns(e)}
+            rows.append((_run_columns(plan, planned), {**at, **measured}))
     return rows
 
 
-def _largest(plan: Plan, planned: PlannedRun) -> bool:
-    """Whether a run has the largest size and D of its family and arm, and the first seed."""
-    alike = [
-        p for p in plan.runs.values()
-        if p.arm == planned.arm and p.run.objective is not None and p.role == planned.role
-        and p.run.backbone.part_name() == planned.run.backbone.part_name()
-        and p.run.objective.part_name() == planned.run.objective.part_name()
-    ]  # fmt: skip
-    target = max(p.target for p in alike)
-    D = max(p.run.D for p in alike if p.target == target)
-    seed = min(p.run.seed for p in alike if p.target == target and p.run.D == D)
-    return (planned.target, planned.run.D, planned.run.seed) == (target, D, seed)
+def _largest(plan: Plan) -> set[int]:
+    """Return the identities of the runs of the largest size and D of their family and arm, and of the first seed."""
+    best: dict[tuple[str, ...], PlannedRun] = {}
+    for p in plan.runs.values():
+        if p.run.objective is None:
+            continue
+        family = p.arm, p.role, p.run.backbone.part_name(), p.run.objective.part_name()
+        if family not in best or _rank(p) > _rank(best[family]):
+            best[family] = p
+    return {id(p) for p in best.values()}
+
+
+def _rank(planned: PlannedRun) -> tuple[int, int, int]:
+    return planned.target, planned.run.D, -planned.run.seed

@@ -28,7 +28,7 @@ from ecgscale.runs import RunResult, RunSpec, build, check_input, load_backbone,
 from ecgscale.spec import digest
 from ecgscale.study import torchrun
 from ecgscale.study.expand import HANDCRAFTED, PlannedEval, PlannedRun
-from ecgscale.study.machine import environment
+from ecgscale.study.machine import environment, speed
 from ecgscale.study.stored import load_evaluation
 from ecgscale.training import flops
 from ecgscale.training.checkpoint import Trunk
@@ -78,7 +78,8 @@ def train(
         about = environment(device, run.threads) | {"processes": processes, "sharded": sharded}
 
         def began(step: int) -> None:
-            write_json(folder / "env.json", about | {"step": step})  # where this process takes it up
+            about["step"] = step  # from which this process goes on
+            write_json(folder / "env.json", about)
 
         if run.objective is None:
             began(0)
@@ -86,6 +87,7 @@ def train(
         else:
             how = _How(device, progress, halt, began, processes, sharded, tuple(launcher))
             result = _trained(lab, planned, how)
+            write_json(folder / "env.json", about | speed(run, result, device, processes))
         lab.finish(uid, result.dump())
         if planned.role != "branch" and run.recipe.fork is not None:
             shutil.rmtree(lab.trunk(run.trunk), ignore_errors=True)  # no longer run is to come

@@ -1,0 +1,234 @@
+"""A study without its data: samples stand in for the corpora, so that it can be priced before anything is downloaded.
+
+Every data set writes a small sample of its own format (`DatasetSpec.sample`); what the study needs and the sample does
+not carry (labels, folds, the unit it declares) is made up, since a price does not depend on it. Sizes are declared: the
+simulator's `count`, `[data.NAME] records`, or else what the study asks for. All of it stands in a folder of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecgscale import rng
+from ecgscale.data.corpus import Corpus, ingest
+from ecgscale.data.ingestion import making
+from ecgscale.data.record import Record, Rejected
+from ecgscale.data.split import corpus_parts
+from ecgscale.datasets import DatasetSpec
+from ecgscale.lab import Lab
+from ecgscale.spec import digest
+from ecgscale.study.bind import Binder, Mixed, Source
+from ecgscale.study.expand import Plan, PlannedRun, expand
+from ecgscale.study.price import Sizes
+from ecgscale.study.study import Arm, Study
+
+SIMULATED = 400  # records of the simulator that stand for all
+FOLDS = 10
+
+
+class _Sampled:
+    """A data set's sample with what a study needs and the sample lacks; else it is the data set."""
+
+    def __init__(self, spec: DatasetSpec, name: str, labels: tuple[str, ...], unit: str | None) -> None:
+        self._spec, self._name, self._labels, self._unit = spec, name, labels, unit
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._spec, name)
+
+    def read(self, root: Path | None, portion: Any) -> Iterator[Record | Rejected]:
+        """Yield the records of a portion, completed."""
+        for item in self._spec.read(root, portion):
+            yield self._completed(item) if isinstance(item, Record) else item
+
+    def _completed(self, record: Record) -> Record:
+        draw = rng.generator(0, "declared", self._name, record.record)
+        missing = {label: float(draw.random() < 0.3) for label in self._labels if label not in record.labels}
+        number = int.from_bytes(hashlib.sha256(record.patient.encode()).digest()[:4])
+        return replace(
+            record,
+            patient=f"{self._name}:{record.patient.replace(':', '-')}",  # samples of two data sets share no patient
+            labels={**record.labels, **missing},
+            fold=number % FOLDS + 1,
+            unit=self._unit or record.unit,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Standin(Source):
+    """A source whose corpus is made of a sample."""
+
+    sampled: _Sampled
+
+    def check(self) -> None:
+        """Nothing is checked: the sample is not the user's."""
+
+    def open(self, processes: int = 1) -> Corpus:
+        """Return the corpus of the sample, ingesting it first in this process."""
+        if not (self.path / "manifest.json").exists():
+            ingest(self.sampled, self.root, self.form, self.path)
+        return Corpus.open(self.path)
+
+
+class Standins(Binder):
+    """Binds every data set of a study to a sample of it.
+
+    Args:
+        study: The study.
+        folder: For samples and corpora; nothing of it is real.
+    """
+
+    def __init__(self, study: Study, folder: Path) -> None:
+        super().__init__(study, Lab(folder / "lab"), {})
+        self.folder, self.seconds = folder, dict[Path, float]()
+        self._made: dict[str, tuple[_Sampled, Path | None]] = {}
+
+    def has(self, name: str) -> bool:
+        """Whether a sample can stand for `name`: it always can."""
+        return True
+
+    def source(self, name: str, arm: Arm) -> Source:
+        """Return the source of the sample of `name` in the form of `arm`, its corpus made."""
+        sampled, root = self._sample(name)
+        form = arm.form or self.study.form
+        label = name if form == self.study.form else f"{name}.{arm.name}"
+        path = self.lab.corpus(digest([name, making(sampled, root, form)]))
+        source = _Standin(name, label, form, root, path, self.study, sampled)
+        if path not in self.seconds:
+            began = time.perf_counter()
+            records = len(source.open())
+            self.seconds[path] = (time.perf_counter() - began) / records
+        return source
+
+    def _sample(self, name: str) -> tuple[_Sampled, Path | None]:
+        if name not in self._made:
+            asked = self.study.dataset(name)
+            root: Path | None = self.folder / "samples" / name
+            if asked.simulated:
+                root, spec = None, asked.model_copy(update={"count": min(asked.count, SIMULATED)})  # type: ignore[attr-defined]
+            else:
+                spec = type(asked).sample(root, seed=len(self._made))  # type: ignore[arg-type]
+            self._made[name] = (
+                _Sampled(spec, name, _labels(self.study), self.study.data.get(name, {}).get("unit")),
+                root,
+            )
+        return self._made[name]
+
+
+def _labels(study: Study) -> tuple[str, ...]:
+    """Return the labels that families are trained on and tasks predict."""
+    trained = [label for f in study.family for label in getattr(f.objective, "labels", ())]
+    tested = [label for e in study.evaluate for label in _predicted(e.task)]
+    return tuple(dict.fromkeys([*trained, *tested]))
+
+
+def _predicted(task: Any) -> tuple[str, ...]:
+    return tuple(task.label_sets.get(task.labels) or getattr(task, "columns", ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A plan on stand-ins.
+
+    Attributes:
+        plan: With the D, steps and warm-up of the real study.
+        sizes: Of the corpora, as said.
+        said: Label of a source → records and who says so, in words.
+    """
+
+    plan: Plan
+    sizes: Sizes
+    said: dict[str, tuple[int, str]]
+
+
+def declare(study: Study, folder: Path) -> Declared:
+    """Return the plan of a study whose data are not here.
+
+    The samples are too small for the D of a study, so the plan is made with 1, 2, 3 … records instead of the first,
+    second, third … D, which then take their places.
+
+    Args:
+        study: The study.
+        folder: For samples and their corpora.
+    """
+    records = sorted({D for arm in study.arm for D in arm.records})
+    rank = {D: place for place, D in enumerate(records, 1)}
+    arms = tuple(arm.model_copy(update={"records": tuple(rank[D] for D in arm.records)}) for arm in study.arm)
+    binder = Standins(study.model_copy(update={"arm": arms}), folder)
+    plan = expand(binder.study, binder)
+    plan.study, plan.notes, plan.overlaps = study, [], []
+    told: dict[str, tuple[int, str]] = {}
+    pretrain = {p.source.label for p in plan.runs.values() if p.run.objective is not None}
+    for label, source in plan.sources.items():
+        told[label] = _said(study, source, label in pretrain, max(records))
+    _restore(plan, records, told)
+    sizes = Sizes({s.path: told[label][0] for label, s in plan.sources.items()}, _seconds(plan, binder.seconds))
+    return Declared(plan, sizes, told)
+
+
+def _said(study: Study, source: Source, pretrain: bool, most: int) -> tuple[int, str]:
+    """Return how many records a source is said to have, and by whom."""
+    if isinstance(source, Mixed):
+        parts = [_said(study, part, False, most) for part, _ in source.parts]
+        return sum(count for count, _ in parts), "the sum of its sources"
+    written = study.data.get(source.name, {})
+    asked = study.dataset(source.name)
+    if asked.simulated:
+        return int(asked.count), "simulated"  # type: ignore[attr-defined]
+    if "records" in written:
+        return int(written["records"]), "declared in the study"
+    if pretrain:
+        return math.ceil(most / _share(study, source.open())), "taken to hold the largest D"
+    parts_of = [(e.train, e.validation, e.test) for e in study.evaluate if e.data == source.name]
+    limits = [sum(filter(None, parts)) for parts in parts_of if all(parts)]
+    if limits:
+        return max(limits), "taken to hold what is evaluated"
+    return len(source.open()), f"not declared (write `records` in [data.{source.name}]): its sample's size"
+
+
+def _share(study: Study, corpus: Corpus) -> float:
+    """Return the share of a corpus that is trained on."""
+    return max(len(corpus_parts(corpus, study.split, study.order)["train"]), 1) / len(corpus)
+
+
+def _restore(plan: Plan, records: list[int], told: Mapping[str, tuple[int, str]]) -> None:
+    """Give the runs the D of the study, and the steps that follow from it; leave out what a source cannot hold."""
+    shares = {label: _share(plan.study, s.open()) for label, s in plan.sources.items()}
+    for key, planned in list(plan.runs.items()):
+        run = planned.run
+        if run.objective is None:
+            continue
+        label, D = planned.source.label, records[run.D - 1]
+        holds = math.floor(told[label][0] * shares[label] + 1e-9)
+        if holds < D and planned.role != "codebook":
+            plan.skip(f"D = {D:,} on {label}", f"its training part is said to have about {holds:,} records")
+            del plan.runs[key]
+            continue
+        steps = _steps(plan.study, planned, D)
+        recipe = run.recipe.model_copy(update={"steps": steps, "warmup": round(plan.study.training.warmup * steps)})
+        fresh = run.model_copy(update={"D": min(D, holds), "recipe": recipe, "D_by_source": None})
+        plan.runs[key] = replace(planned, run=fresh)
+    plan.tuning = [replace(s, D=records[s.D - 1]) for s in plan.tuning]
+
+
+def _steps(study: Study, planned: PlannedRun, D: int) -> int:
+    rule, recipe = study.training, planned.run.recipe
+    if rule.rule == "equal_steps" or planned.role == "codebook":
+        return recipe.steps
+    return max(1, round((rule.epochs or 1) * D / rule.batch))
+
+
+def _seconds(plan: Plan, made: Mapping[Path, float]) -> dict[Path, float]:
+    """Return the seconds per record of making each corpus; a mixture's are its sources'."""
+    seconds = dict(made)
+    for source in plan.sources.values():
+        if isinstance(source, Mixed):
+            seconds[source.path] = float(np.mean([made[part.path] for part, _ in source.parts]))
+    return seconds
