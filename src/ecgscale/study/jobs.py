@@ -36,11 +36,13 @@ class Where(NamedTuple):
         device: "cpu" or "cuda".
         processes: How many share every batch; on "cuda" a GPU each.
         sharded: Whether each of them keeps a shard of the model instead of all of it.
+        side_by_side: Runs that share a device.
     """
 
     device: str
     processes: int = 1
     sharded: bool = False
+    side_by_side: int = 1
 
 
 @dataclass(slots=True, eq=False)
@@ -116,11 +118,10 @@ def _run(
 def _trained(
     lab: Lab, planned: PlannedRun, where: Where, progress: Callable[[int, float], None], halt: Callable[[], bool]
 ) -> Outcome:
-    device, processes, sharded = where
-    trained = work.train(lab, planned, device, progress, halt, processes, sharded)
+    trained = work.train(lab, planned, where.device, progress, halt, where.processes, where.sharded)
     if planned.role == "codebook":
-        work.cache_codes(lab, planned, device)
-    return Outcome(int(trained and planned.run.objective is not None), work.evaluate_run(lab, planned, device))
+        work.cache_codes(lab, planned, where.device)
+    return Outcome(int(trained and planned.run.objective is not None), work.evaluate_run(lab, planned, where.device))
 
 
 def _handcrafted(lab: Lab, todo: Work) -> Outcome:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from ecgscale.lab import Lab, read_json, write_json
+from ecgscale.lab import DiskFull, Lab, read_json, write_json
 from ecgscale.study import machine
 from ecgscale.study.executors import ExecutorSpec, Lost, Place, Progress
 from ecgscale.study.jobs import Outcome, Where, Work, do
@@ -89,10 +89,13 @@ def remote_job(
     lab_root: str, todo: Work, where: Where, threads: int, folder: str, stopped: Callable[[], bool] = lambda: False
 ) -> Outcome:
     """Do work in a process of another machine, which sees the lab at the same path."""
-    machine.set_up(threads)
+    machine.set_up(threads, where.side_by_side)
     channel = Channel(Path(folder))
     tell = channel.teller(todo.name)
-    tell(0, 0.0)
+    try:
+        tell(0, 0.0)
+    except DiskFull as error:
+        return Outcome(full=str(error))
     before = channel.progress(todo.name).flop
     outcome = do(Lab(lab_root), todo, where, tell, lambda: stopped() or channel.halted())
     return replace(outcome, flop=before + outcome.flop)
@@ -107,7 +110,7 @@ class Remote(ABC, Generic[Handle]):
         if place.device == "cuda" and not gpus:
             raise StudyError("--device cuda: say how many GPUs a run gets, as --option gpus=1")
         self.device = "cuda" if gpus and place.device != "cpu" else "cpu"
-        self.where = Where(self.device, spec.processes, spec.sharded)
+        self.where = Where(self.device, spec.processes, spec.sharded, round(1 / gpus) if 0 < gpus < 1 else 1)
         self.slots, self.tries = slots, tries
         self.place = place
         self.channel = Channel(place.lab.root / "sessions" / uuid.uuid4().hex[:12])
