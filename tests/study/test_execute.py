@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from ecgscale import api
+from ecgscale import api, show
 from ecgscale.data.signal import FormError
 from ecgscale.lab import Lab, write_json
 from ecgscale.study import execute, session, work, workers
@@ -57,26 +57,26 @@ def test_a_finished_study_starts_no_worker(lab: Path, monkeypatch: pytest.Monkey
 
 
 def test_status_of_a_finished_study(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    api.show_status("smoke", lab, {}, TINY)
+    show.show_status("smoke", lab, {}, TINY)
     assert "smoke: 2 done, 0 running, 0 waiting, 0 failed" in capsys.readouterr().out
 
 
 def test_status_says_what_is_not_ingested_and_ingests_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    api.show_status("smoke", tmp_path / "lab", {}, TINY)
+    show.show_status("smoke", tmp_path / "lab", {}, TINY)
     assert capsys.readouterr().out.startswith("smoke: not ingested yet: code, hospital; ")
     assert not list((tmp_path / "lab" / "corpora").iterdir())
 
 
 def test_plan_is_complete_in_a_pipe(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    api.show_plan("smoke", lab, {}, TINY)
+    show.show_plan("smoke", lab, {}, TINY)
     text = capsys.readouterr().out
     assert "…" not in text
     row = next(line for line in text.splitlines() if "resnet1d supervised" in line)
     assert all(cell in row for cell in ("main", "20,000", " 40 ", "0.004", "e+"))
     head = next(line for line in text.splitlines() if "family" in line)
-    assert "core-s per run" in head
+    assert "worker-s per run" in head
 
 
 def test_a_form_that_cannot_be_made_is_refused_before_anything_is_ingested(

@@ -33,6 +33,7 @@ from ecgscale.training.pretrain import VALIDATION_BATCH, pretrain
 from ecgscale.training.size import count
 
 FEW = 2  # records of the step that tells what a whole step will cost
+ENDLESS = 1_000_000  # steps of a run that is stopped when the time is over
 STEPS = 3  # timed at least, after one that is not
 PATIENCE_S = 4.0  # that whole steps may take all the same, however little time is given
 
@@ -157,7 +158,8 @@ def _timed(
 ) -> tuple[float, float, int]:
     """Train with batches of `batch`; return records/s, seconds to the first step, and bytes at most."""
     rows = corpus_parts(corpus, run.split, run.order)
-    recipe = run.recipe.model_copy(update={"batch": batch, "validation_records": FEW, "test_records": FEW})
+    few = {"batch": batch, "steps": ENDLESS, "validation_records": FEW, "test_records": FEW}
+    recipe = run.recipe.model_copy(update=few)
     some = {"D": min(run.D, len(rows["train"])), "recipe": recipe, "corpus": corpus.digest, "D_by_source": None}
     steps: list[float] = []
     _forget(device)
@@ -176,9 +178,6 @@ def _timed(
         except _Enough:
             _wait(device)
             steps[-1] = time.perf_counter()
-    if len(steps) < 2:  # a run of a step or two ends before it can be timed
-        lasted = time.perf_counter() - began
-        return batch * run.recipe.steps / lasted, 0.0, _peak(device)
     per_step = (steps[-1] - steps[0]) / (len(steps) - 1)
     return batch / per_step, max(steps[0] - began - per_step, 0.0), _peak(device)
 
