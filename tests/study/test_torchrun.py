@@ -29,7 +29,7 @@ class _Here:
 def _planned(corpus: Corpus) -> PlannedRun:
     run = RunSpec(
         role="grid", backbone={"name": "resnet1d", "dial": 0.03}, objective={"name": "mae"}, leads=12,
-        samples=corpus.samples, corpus=corpus.digest, split=SplitRule(by="patients", fractions=(0.6, 0.2, 0.2)), D=20,
+        samples=corpus.samples, corpus=corpus.digest, split=SplitRule(by="patients", fractions=(0.6, 0.2, 0.2)), D=16,
         seed=0, recipe=Recipe(steps=12, batch=5, lr=3e-4, validations=1, validation_records=6, test_records=6),
     )  # fmt: skip
     return PlannedRun(run, "arm", "grid", 7000, cast(Source, _Here(corpus.path)), None, ())

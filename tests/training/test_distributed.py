@@ -24,11 +24,13 @@ from ecgscale.training import checkpoint, distributed, pretrain
 from ecgscale.training.batch_norm import SharedBatchNorm
 
 SPLIT = SplitRule(by="patients", fractions=(0.6, 0.2, 0.2))
-STEPS, BATCH = 50, 9  # a batch that two processes cannot share evenly
+STEPS, BRIEF, BATCH = 50, 15, 9  # a batch that two processes cannot share evenly
 LR = 1e-4  # larger ones blow rounding up: a run whose first weights differ by 1e-7 ends as far away
-CLOSE = 1e-4  # of a loss; of a tensor's largest element, plus as much
+CLOSE = 1e-4  # of a loss
+DRIFT = 3e-4  # of a weight, and of its tensor's largest: rounding may turn a ReLU over whose input is below 1e-6
 SHARDED = ("resnet1d-supervised", "transformer-dinosr")
 PAUSED, PAUSE_AT, SHORT = "s4-hubert", 5, 12
+WEIGHED = ("resnet1d-cmsc", PAUSED)  # their gradients are looked at, in the state they leave when they pause
 
 RESNET, BEATS = {"name": "resnet1d", "dial": 0.03}, {"name": "beat_transformer", "dial": 8.0}
 S4 = {"name": "s4", "dial": 8.0, "stride": 4, "depth": 2}
@@ -63,19 +65,27 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-def spec(name: str, corpus: Corpus, steps: int = STEPS) -> RunSpec:
+def steps_of(name: str) -> int:
+    """Return the length of a case: the second backbone of an objective is trained more briefly."""
+    objectives = [case.split("-")[1] for case in CASES]
+    place = list(CASES).index(name)
+    return BRIEF if objectives.index(objectives[place]) < place else STEPS
+
+
+def spec(name: str, corpus: Corpus, steps: int) -> RunSpec:
     backbone, objective = CASES[name]
     recipe = Recipe(steps=steps, batch=BATCH, lr=LR, warmup=5, validations=1, validation_records=8, test_records=8)
     return RunSpec(
         role="grid", backbone=backbone, objective=objective, leads=12, samples=corpus.samples, corpus=corpus.digest,
-        split=SPLIT, D=40, seed=3, recipe=recipe,
+        split=SPLIT, D=40, seed=4, recipe=recipe,
     )  # fmt: skip
 
 
-def train(name: str, folder: Path, root: Path, steps: int = STEPS, stop: bool = False, **more: Any) -> Any:
+def train(name: str, folder: Path, root: Path, steps: int = 0, stop: bool = False, **more: Any) -> Any:
     """Train a case into `folder`; return its result, or None where it stopped after `PAUSE_AT` steps."""
     corpus, codes = Corpus.open(root / "corpus"), np.load(root / "codes.npy")
     folder.mkdir(parents=True, exist_ok=True)
+    steps = steps or steps_of(name)
     asked = iter(range(1, steps + 1))
     halt = (lambda: next(asked) == PAUSE_AT) if stop else None
     try:
@@ -95,9 +105,10 @@ def work(root: Path) -> None:
             train(name, root / "sharded" / name, root, SHORT, stop=True, sharded=True)
             train(name, root / "sharded" / name, root, SHORT, sharded=True)
         train(PAUSED, root / "whole", root, SHORT)
-        for end in ("resumed", "alone"):
-            train(PAUSED, root / end, root, SHORT, stop=True)
+        train(PAUSED, root / "resumed", root, SHORT, stop=True)
         train(PAUSED, root / "resumed", root, SHORT)
+        for name in WEIGHED:
+            train(name, root / "weighed" / name, root, SHORT, stop=True)
 
 
 def normalise(root: Path) -> None:
@@ -148,10 +159,19 @@ def worst(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> fl
     """Return by how much two states differ at most, as a share of what is close."""
     assert found.keys() == wanted.keys()
     return max(
-        ((found[name] - value).abs().max() / (CLOSE * (1 + value.abs().max()))).item()
+        ((found[name] - value).abs().max() / (DRIFT * (1 + value.abs().max()))).item()
         for name, value in wanted.items()
         if value.is_floating_point()
     )
+
+
+def test_every_objective_is_trained_for_fifty_steps_with_batch_norm_where_it_can_be() -> None:
+    long = {name.split("-")[1]: name.split("-")[0] for name in CASES if steps_of(name) == STEPS}
+    assert set(long) == set(names("objectives"))
+    assert {objective for objective, backbone in long.items() if backbone == "beat_transformer"} == {
+        "beat_codes",  # these two read beats
+        "masked_beats",
+    }
 
 
 def moments(folder: Path) -> dict[str, torch.Tensor]:
@@ -163,17 +183,13 @@ def moments(folder: Path) -> dict[str, torch.Tensor]:
     return {**{name: moment / scale for name, moment in first.items()}, "scale": scale}
 
 
-def test_every_objective_is_among_the_cases() -> None:
-    assert {objective["name"] for _, objective in CASES.values()} == set(names("objectives"))
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_train_what_one_trains(name: str, root: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     one, two = tmp_path, root / "two" / name
     result = train(name, one, root)
     curves = [checkpoint.read_curve(folder / "curve.jsonl") for folder in (one, two)]
-    assert len(curves[0]) == STEPS
+    assert len(curves[0]) == steps_of(name)
     for key in ("step", "loss", "lr"):
         losses = [[line[key] for line in curve] for curve in curves]
         np.testing.assert_allclose(*losses, rtol=CLOSE, atol=CLOSE)
@@ -181,17 +197,18 @@ def test_two_processes_train_what_one_trains(name: str, root: Path, tmp_path: Pa
     assert curves[0][-1].keys() == curves[1][-1].keys()
     for key, value in curves[0][0].items():  # later, one token may choose another code
         assert curves[1][0][key] == pytest.approx(value, rel=1e-3, abs=1e-4), key
-    states = [load_file(folder / "checkpoints" / f"{STEPS}-objective.safetensors") for folder in (two, one)]
+    states = [load_file(folder / "checkpoints" / f"{steps_of(name)}-objective.safetensors") for folder in (two, one)]
     assert worst(*states) < 1
 
 
-def test_sums_of_gradients_have_the_size_that_one_process_sees(root: Path, tmp_path: Path) -> None:
-    train(PAUSED, tmp_path, root, SHORT, stop=True)
-    assert worst(moments(root / "alone"), moments(tmp_path)) < 1
+@pytest.mark.parametrize("name", WEIGHED)
+def test_sums_of_gradients_have_the_size_that_one_process_sees(name: str, root: Path, tmp_path: Path) -> None:
+    train(name, tmp_path, root, SHORT, stop=True)
+    assert worst(moments(root / "weighed" / name), moments(tmp_path)) < 1
 
 
 def test_a_resumed_pair_equals_an_uninterrupted_one_bit_for_bit_and_one_process_goes_on_for_it(root: Path) -> None:
-    whole, resumed, alone = root / "whole", root / "resumed", root / "alone"
+    whole, resumed, alone = root / "whole", root / "resumed", root / "weighed" / PAUSED
     result = train(PAUSED, alone, root, SHORT)
     wanted, found, lone = (
         load_file(f / "checkpoints" / f"{SHORT}-objective.safetensors") for f in (whole, resumed, alone)

@@ -56,9 +56,10 @@ class _Normalise(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
         """Return the normalised x in its own precision, and mean, variance [channel] and count of the whole batch."""
         wide = x.float()
+        exact = torch.float64 if x.device.type == "cpu" else torch.float32  # as torch's own add up
         axes = [axis for axis in range(x.ndim) if axis != 1]
         here = x.numel() // x.shape[1]
-        variance, mean = torch.var_mean(wide, axes, correction=0)
+        variance, mean = torch.var_mean(wide.to(exact), axes, correction=0)
         mine = torch.cat([mean.new_tensor([float(here)]), mean, variance])
         found = [torch.empty_like(mine) for _ in range(ranks.count())]
         dist.all_gather(found, mine)
@@ -66,10 +67,11 @@ class _Normalise(torch.autograd.Function):
         count = counts.sum()
         mean = (counts * means).sum(0) / count
         variance = (counts * (variances + (means - mean).square())).sum(0) / count
-        scale = (variance + eps).rsqrt()
-        normed = (wide - _along(mean, x)) * _along(scale, x)
+        scale = (variance + eps).rsqrt().float()
+        normed = (wide - _along(mean.float(), x)) * _along(scale, x)
         ctx.save_for_backward(normed, weight, scale, count)
-        ctx.axes = axes
+        ctx.axes, ctx.exact = axes, exact
+        mean, variance, count = mean.float(), variance.float(), count.float()
         ctx.mark_non_differentiable(mean, variance, count)
         return (normed * _along(weight, x) + _along(bias, x)).to(x.dtype), mean, variance, count
 
@@ -79,10 +81,10 @@ class _Normalise(torch.autograd.Function):
         """Return the gradients of x, weight and bias."""
         normed, weight, scale, count = ctx.saved_tensors
         wide = gradient.float()
-        to_bias, to_weight = wide.sum(ctx.axes), (wide * normed).sum(ctx.axes)
-        sums = torch.stack([to_bias, to_weight])
+        sums = torch.stack([x.sum(ctx.axes, dtype=ctx.exact) for x in (wide, wide * normed)])
+        to_bias, to_weight = sums.float()
         dist.all_reduce(sums)
-        mean, slope = sums / count
+        mean, slope = (sums / count).float()
         centred = wide - _along(mean, wide) - normed * _along(slope, wide)
         return (centred * _along(weight * scale, wide)).to(gradient.dtype), to_weight, to_bias, None
 
