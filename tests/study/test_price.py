@@ -135,3 +135,13 @@ def test_a_run_is_measured_as_it_trains(large: Declared) -> None:
     assert 0 < found.share < 1
     assert 5e7 < found.memory < 5e9
     assert found.timed == planned.run.recipe.batch
+
+
+def test_samples_stand_in_for_real_data_sets_with_all_that_a_study_needs_of_them(tmp_path: Path) -> None:
+    found = declare(Study.load("ptbxl-ludb", {"data.ludb.records": 200}), tmp_path)
+    assert found.said["ludb"] == (200, "declared in the study")
+    assert found.said["ptbxl1819"][1] == "taken to hold the largest D"
+    assert found.plan.skipped == []
+    grid = [p for p in found.plan.runs.values() if p.role == "grid"]
+    assert {p.run.D for p in grid} == {150, 450, 1350}
+    assert len({(p.run.backbone.part_name(), p.run.objective.part_name()) for p in grid}) == 4

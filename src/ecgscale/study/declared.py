@@ -1,8 +1,9 @@
 """A study without its data: samples stand in for the corpora, so that it can be priced before anything is downloaded.
 
 Every data set writes a small sample of its own format (`DatasetSpec.sample`); what the study needs and the sample does
-not carry (labels, folds, the unit it declares) is made up, since a price does not depend on it. Sizes are declared: the
-simulator's `count`, `[data.NAME] records`, or else what the study asks for. All of it stands in a folder of its own.
+not carry (labels, folds, the unit and band it declares) is made up, since a price does not depend on it. Sizes are
+declared: the simulator's `count`, `[data.NAME] records`, or else what the study asks for. All of it stands in a folder
+of its own.
 """
 
 from __future__ import annotations
@@ -37,8 +38,11 @@ FOLDS = 10
 class _Sampled:
     """A data set's sample with what a study needs and the sample lacks; else it is the data set."""
 
-    def __init__(self, spec: DatasetSpec, name: str, labels: tuple[str, ...], unit: str | None) -> None:
-        self._spec, self._name, self._labels, self._unit = spec, name, labels, unit
+    def __init__(self, spec: DatasetSpec, name: str, labels: tuple[str, ...], described: Mapping[str, Any]) -> None:
+        self._spec, self._name, self._labels = spec, name, labels
+        unit = described.get("unit", "")
+        self._z = unit if unit.startswith("z") else None  # volts of any size can be brought to any other
+        self._band = tuple(described["band_hz"]) if self._z and described.get("band_hz") else None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._spec, name)
@@ -57,8 +61,16 @@ class _Sampled:
             patient=f"{self._name}:{record.patient.replace(':', '-')}",  # samples of two data sets share no patient
             labels={**record.labels, **missing},
             fold=number % FOLDS + 1,
-            unit=self._unit or record.unit,
+            signal=_standardised(record.signal) if self._z else record.signal,
+            unit=self._z or record.unit,
+            band_hz=self._band or record.band_hz,
         )
+
+
+def _standardised(signal: np.ndarray) -> np.ndarray:
+    spread = signal.std(1, keepdims=True)
+    scaled: np.ndarray = (signal - signal.mean(1, keepdims=True)) / np.where(spread > 0, spread, 1)
+    return scaled
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +127,8 @@ class Standins(Binder):
                 root, spec = None, asked.model_copy(update={"count": min(asked.count, SIMULATED)})  # type: ignore[attr-defined]
             else:
                 spec = type(asked).sample(root, seed=len(self._made))  # type: ignore[arg-type]
-            self._made[name] = (
-                _Sampled(spec, name, _labels(self.study), self.study.data.get(name, {}).get("unit")),
-                root,
-            )
+            described = self.study.data.get(name, {})
+            self._made[name] = _Sampled(spec, name, _labels(self.study), described), root
         return self._made[name]
 
 
