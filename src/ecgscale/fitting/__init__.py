@@ -21,7 +21,7 @@ from ecgscale.rng import generator
 
 __all__ = ["LawFit", "fit", "fit_file", "read_points"]
 
-REVISION = 2  # bumped when the numbers of a fit change: stored fits are then made anew
+REVISION = 3  # bumped when the numbers of a fit change: stored fits are then made anew
 
 ALIASES = {  # role: names a column may have, the first one found is taken
     "N": ("N", "params", "Model Size"),
@@ -92,6 +92,7 @@ def fit(
         ranges={name: (float(v.min()), float(v.max())) for name, v in problem.x.items()},
         floor=floor,
         levels=levels,
+        noise=_noise(problem, optimum),
     )
 
 
@@ -158,3 +159,11 @@ def _status(
 def _interval(samples: Array) -> tuple[float, float]:
     lo, hi = np.percentile(samples, [2.5, 97.5])
     return float(lo), float(hi)
+
+
+def _noise(problem: Problem, optimum: Optimum) -> float:
+    residual = problem.residual(problem.fitted(optimum.z), problem.y / problem.scale)
+    free = len(residual) - len(problem.names) + (problem.held is not None)
+    if free < 1:
+        return float("nan")
+    return float(np.sqrt((residual**2).sum() / free)) * (1.0 if problem.log else problem.scale)
