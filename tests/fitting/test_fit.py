@@ -74,6 +74,7 @@ def test_all_chinchilla_points_give_the_other_published_refit(shared_data: Path)
     assert found.params["E"] == pytest.approx(1.892, abs=0.002)
     assert found.params["alpha"] == pytest.approx(0.353, abs=0.005)
     assert found.params["beta"] == pytest.approx(0.456, abs=0.005)
+    assert found.optimum["direct"] == pytest.approx(found.optimum["value"], rel=1e-4)
 
 
 def test_flat_losses_are_no_law() -> None:
@@ -162,6 +163,15 @@ def test_the_band_holds_the_curve_and_widens_outside(noisy: LawFit) -> None:
     assert lo[0] < noisy.predict(inside)[0] < hi[0]
     far_lo, far_hi = noisy.band(far)
     assert (far_hi / far_lo)[0] > (hi / lo)[0]
+
+
+def test_the_band_of_a_new_run_holds_new_runs(noisy: LawFit) -> None:
+    assert noisy.noise == pytest.approx(0.01, rel=0.25)
+    fresh = grid(0.01, seed=77, seeds=8)
+    lo, hi = noisy.band(fresh, new_run=True)
+    assert 0.90 < ((lo < fresh["value"]) & (fresh["value"] < hi)).mean() < 0.99
+    narrow = noisy.band(fresh)
+    assert ((narrow[0] < fresh["value"]) & (fresh["value"] < narrow[1])).mean() < 0.8
 
 
 def test_the_same_seed_gives_the_same_fit(noisy: LawFit) -> None:

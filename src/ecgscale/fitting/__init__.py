@@ -11,6 +11,7 @@ import pandas as pd
 from ecgscale.fitting.diagnose import hold_out_largest, identified, judge
 from ecgscale.fitting.direct import disagree, fit_direct
 from ecgscale.fitting.engine import Optimum, optimise
+from ecgscale.fitting.points import problem_of
 from ecgscale.fitting.problem import Objective, Problem
 from ecgscale.fitting.result import LawFit, Status
 from ecgscale.fitting.uncertainty import bootstrap, too_few
@@ -20,7 +21,7 @@ from ecgscale.rng import generator
 
 __all__ = ["LawFit", "fit", "fit_file", "read_points"]
 
-REVISION = 2  # bumped when the numbers of a fit change: stored fits are then made anew
+REVISION = 3  # bumped when the numbers of a fit change: stored fits are then made anew
 
 ALIASES = {  # role: names a column may have, the first one found is taken
     "N": ("N", "params", "Model Size"),
@@ -55,9 +56,7 @@ def fit(
     Raises:
         ValueError: a column is missing, a value is not positive, no row is left, or the floor is not below the losses.
     """
-    frame, warnings = _usable(law, frame, output, log=objective != "ls")
-    x = {name: frame[name].to_numpy(np.float64) for name in law.inputs}
-    problem = Problem(law, x, frame[output].to_numpy(np.float64), objective, _checked_floor(law, floor, frame[output]))
+    problem, frame, warnings = problem_of(law, frame, output, floor, objective)
     few = too_few(problem)
     optimum = optimise(problem, starts=32 if few is None else 8)
     value = float(problem.value(optimum.z, problem.y / problem.scale))
@@ -90,9 +89,10 @@ def fit(
         verdict=verdict,
         reason=reason,
         verdicts=verdicts,
-        ranges={name: (float(v.min()), float(v.max())) for name, v in x.items()},
+        ranges={name: (float(v.min()), float(v.max())) for name, v in problem.x.items()},
         floor=floor,
         levels=levels,
+        noise=_noise(problem, optimum),
     )
 
 
@@ -140,36 +140,6 @@ def fit_file(
     return fit(law or Scaling(), read_points(path, columns), floor=floor, bootstraps=bootstraps, seed=seed)
 
 
-def _usable(law: Law, frame: pd.DataFrame, output: str, log: bool) -> tuple[pd.DataFrame, list[str]]:
-    wanted = (*law.inputs, output)
-    if missing := [c for c in wanted if c not in frame]:
-        raise ValueError(f"the table has no column {missing[0]!r}; the law {law.part_name()} needs {', '.join(wanted)}")
-    finite = np.isfinite(frame[list(wanted)].to_numpy(np.float64)).all(axis=1)
-    kept = frame[finite].reset_index(drop=True)
-    if kept.empty:
-        raise ValueError(f"no row of the table has finite {', '.join(wanted)}; nothing can be fitted")
-    for column in law.inputs if not log else wanted:
-        if (kept[column] <= 0).any():
-            raise ValueError(
-                f"column {column!r} must be positive, found {kept[column].min():g}; "
-                "leave out baselines (N or D = 0) before a fit"
-            )
-    dropped = int((~finite).sum())
-    return kept, [f"{dropped} row{'s' * (dropped != 1)} without a finite value left out"] if dropped else []
-
-
-def _checked_floor(law: Law, floor: float | None, values: pd.Series) -> float | None:
-    if floor is None:
-        return None
-    if law.floor is None:
-        raise ValueError(f"the law {law.part_name()} has no constant term, so no floor can be held; leave `floor` out")
-    if not 0 <= floor < float(values.median()):
-        raise ValueError(
-            f"the floor {floor:g} must be at least 0 and below the median loss {values.median():g}; give a lower one"
-        )
-    return floor
-
-
 def _status(
     problem: Problem, optimum: Optimum, samples: dict[str, Array], few: str | None, disagreement: bool
 ) -> tuple[Status, list[str]]:
@@ -189,3 +159,11 @@ def _status(
 def _interval(samples: Array) -> tuple[float, float]:
     lo, hi = np.percentile(samples, [2.5, 97.5])
     return float(lo), float(hi)
+
+
+def _noise(problem: Problem, optimum: Optimum) -> float:
+    residual = problem.residual(problem.fitted(optimum.z), problem.y / problem.scale)
+    free = len(residual) - len(problem.names) + (problem.held is not None)
+    if free < 1:
+        return float("nan")
+    return float(np.sqrt((residual**2).sum() / free)) * (1.0 if problem.log else problem.scale)

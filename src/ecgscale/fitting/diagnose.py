@@ -132,18 +132,19 @@ def hold_out_largest(problem: Problem, optimum: Optimum) -> dict[str, dict[str, 
         largest = column == column.max()
         if (~largest).sum() <= len(problem.names) or len(np.unique(column[~largest])) < 2:
             continue
-        rest = problem.without(~largest)
-        refit = optimise(rest, starts=8, extra=rest.pack(problem.unpack(optimum.z))[None])
-        params = {k: float(v) for k, v in rest.unpack(refit.z).items()}
-        far = problem.without(largest)
-        off = problem.law.predict(far.x, params) / far.y - 1
-        errors[name] = {
-            "level": float(column.max()),
-            "n": int(largest.sum()),
-            "error": float(np.mean(np.abs(off))),
-            "bias": float(np.mean(off)),
-        }
+        errors[name] = {"level": float(column.max()), **predict_ahead(problem, optimum, ~largest, largest)}
     return errors
+
+
+def predict_ahead(problem: Problem, optimum: Optimum, known: np.ndarray, ahead: np.ndarray) -> dict[str, float]:
+    """Fit the points where `known` is true and return how well those where `ahead` is true are predicted: "n",
+    "error" (mean |predicted / measured - 1|) and "bias" (mean of the signed error)."""
+    rest = problem.without(known)
+    refit = optimise(rest, starts=8, extra=rest.pack(problem.unpack(optimum.z))[None])
+    params = {k: float(v) for k, v in rest.unpack(refit.z).items()}
+    far = problem.without(ahead)
+    off = problem.law.predict(far.x, params) / far.y - 1
+    return {"n": int(ahead.sum()), "error": float(np.mean(np.abs(off))), "bias": float(np.mean(off))}
 
 
 def _ends(problem: Problem, name: str) -> dict[str, Array]:
@@ -167,31 +168,35 @@ def _gain(problem: Problem, optimum: Optimum, samples: dict[str, Array], name: s
 
 def _direction(problem: Problem, name: str) -> float:
     law = problem.law
-    basis = law.basis(_ends(problem, name), **{n: float(np.sqrt(np.prod(law.bounds[n]))) for n in law.nonlinear})
+    basis = law.basis(_ends(problem, name), **_middle(problem))
     return float(np.sign((basis[1] - basis[0]).sum()))
 
 
 def _unidentified(problem: Problem, samples: dict[str, Array], name: str) -> str | None:
     """Return how the terms that move with `name` fail to be identified, or None."""
     law = problem.law
-    middle = {n: float(np.sqrt(np.prod(law.bounds[n]))) for n in law.nonlinear}
-    ends = _ends(problem, name)
+    middle, ends = _middle(problem), _ends(problem, name)
     basis, slopes = law.basis(ends, **middle), law.log_slopes(ends, **middle)
+    m = len(law.linear)
+    packed, (low, high) = problem.pack(samples)[:, m:], (end[m:] for end in problem.box)
     for j, coefficient in enumerate(law.linear):
         if basis[0, j] == basis[1, j]:
             continue
         if (share := float(np.mean(samples[coefficient] <= 0))) > UNIDENTIFIED:
             return f"{coefficient} is 0 in {share:.0%} of the resamples"
         for k, exponent in enumerate(law.nonlinear):
-            low, high = law.bounds[exponent]
-            room = 1e-6 * (high - low)
-            on = (samples[exponent] <= low + room) | (samples[exponent] >= high - room)
+            room = 1e-6 * (high[k] - low[k])
+            on = (packed[:, k] <= low[k] + room) | (packed[:, k] >= high[k] - room)
             if slopes[:, j, k].any() and (share := float(np.mean(on))) > UNIDENTIFIED:
-                limits = f"{low:g} to {high:g}"
+                limits = "{:g} to {:g}".format(*law.bounds[exponent])
                 return (
                     f"{exponent} is not identified: at a limit of its range ({limits}) in {share:.0%} of the resamples"
                 )
     return None
+
+
+def _middle(problem: Problem) -> dict[str, float]:
+    return {name: float(value) for name, value in problem.named(problem.middle).items()}
 
 
 def _ranks(values: Array) -> Array:

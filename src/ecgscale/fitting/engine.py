@@ -39,10 +39,15 @@ class Optimum:
 
 
 def exponent_grid(problem: Problem, points: int) -> Array:
-    """Return about `points` combinations of exponents [grid, exponent], even in log space over the law's ranges."""
-    k = len(problem.law.nonlinear)
-    side = max(3, round(points ** (1 / k)))
-    axes = [np.geomspace(*problem.law.bounds[name], side + 2)[1:-1] for name in problem.law.nonlinear]
+    """Return about `points` combinations of packed exponents [grid, exponent], even in log space over the law's
+    ranges; one value of those that are held."""
+    law, (low, high) = problem.law, (end[len(problem.law.linear) :] for end in problem.box)
+    free = [name for name, a, b in zip(law.nonlinear, low, high, strict=True) if a < b]
+    side = max(3, round(points ** (1 / max(len(free), 1))))
+    axes = []
+    for name, held in zip(law.nonlinear, low, strict=True):
+        axis = np.geomspace(*law.bounds[name], side + 2)[1:-1]
+        axes.append((np.log(axis) if name in law.scales else axis) if name in free else [held])
     return np.array(list(product(*axes)))
 
 

@@ -125,8 +125,7 @@ def _model(problem: Problem, z: Array, y: Array, weight: Array | None, delta: Ar
 
 
 def _curvature(problem: Problem, z: Array, jac: Array, push: Array) -> Array:
-    """Return sum_i push_i d2 fitted_i / dz dz [fit, parameter, parameter], exact where log terms are linear in the
-    exponents."""
+    """Return sum_i push_i d2 fitted_i / dz dz [fit, parameter, parameter]."""
     m = len(problem.law.linear)
     slopes = problem.slopes(z[:, m:])
     curved = np.zeros((len(z), z.shape[1], z.shape[1]))
@@ -138,6 +137,8 @@ def _curvature(problem: Problem, z: Array, jac: Array, push: Array) -> Array:
         for other in range(z.shape[1] - m):
             if (j, other) in slopes:
                 curved[:, m + k, m + other] += z[:, j] * (pushed * slopes[j, other]).sum(axis=-1)
+    for (j, k, other), bend in problem.bends(z[:, m:]).items():
+        curved[:, m + k, m + other] += z[:, j] * (push * jac[:, j] * bend).sum(axis=-1)
     return curved
 
 

@@ -1,8 +1,9 @@
 """What is minimised: a law, its points and an objective, in variables of order one whatever the units of N, D and L.
 
-Each term of the basis is divided by its geometric mean over the points (for a power law: N and D divided by theirs)
-and losses by their mean, so the packed parameters z = [coefficients, exponents] are well scaled. The residual is r =
-log F(z) - log y, or F(z) - y for "ls", and the objective sum_i w_i * huber(r_i).
+Each term of the basis is divided by its geometric mean over the points (for a power law: N and D divided by theirs) and
+losses by their mean, so the packed parameters z = [coefficients, exponents] are well scaled; a scale (the place of a
+break) is packed as its logarithm where every input is divided by its geometric mean. The residual is r = log F(z) - log
+y, or F(z) - y for "ls", and the objective sum_i w_i * huber(r_i).
 
 Source: Huber 1964; Hoffmann et al. 2022 (Huber, delta = 1e-3, on log L); the sum, not the mean, as Besiroglu et al.
 2024, arXiv:2404.10102.
@@ -10,7 +11,7 @@ Source: Huber 1964; Hoffmann et al. 2022 (Huber, delta = 1e-3, on log L); the su
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -31,13 +32,15 @@ class Terms(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """A law, its inputs {column: [point]} and targets [point], the objective, and the floor if it is known."""
+    """A law, its inputs {column: [point]} and targets [point], the objective, the floor if it is known, and exponents
+    (no scales) that are held."""
 
     law: Law
     x: dict[str, Array]
     y: Array
     objective: Objective = "huber_log"
     floor: float | None = None
+    fixed: tuple[tuple[str, float], ...] = ()
 
     @property
     def log(self) -> bool:
@@ -66,29 +69,68 @@ class Problem:
 
     @cached_property
     def box(self) -> tuple[Array, Array]:
-        """Lower and upper limits [parameter]; equal where a coefficient is held."""
-        lower = np.array([0.0] * len(self.law.linear) + [self.law.bounds[n][0] for n in self.law.nonlinear])
-        upper = np.array([np.inf] * len(self.law.linear) + [self.law.bounds[n][1] for n in self.law.nonlinear])
+        """Lower and upper limits of the packed parameters [parameter]; equal where one is held."""
+        ends = np.array([self.law.bounds[n] for n in self.law.nonlinear])
+        ends[self._log_axis] = np.log(ends[self._log_axis])
+        for name, value in self.fixed:
+            ends[self.law.nonlinear.index(name)] = value
+        lower = np.concatenate([np.zeros(len(self.law.linear)), ends[:, 0]])
+        upper = np.concatenate([np.full(len(self.law.linear), np.inf), ends[:, 1]])
         if self.held is not None and self.floor is not None:
             lower[self.held] = upper[self.held] = self.floor / self.scale
         return lower, upper
 
+    @cached_property
+    def middle(self) -> Array:
+        """The middle of the searched range of each packed nonlinear parameter [exponent]."""
+        centre = np.array([np.sqrt(np.prod(self.law.bounds[name])) for name in self.law.nonlinear])
+        return np.where(self._log_axis, np.log(centre), centre)
+
+    @cached_property
+    def _log_axis(self) -> np.ndarray:
+        return np.array([name in self.law.scales for name in self.law.nonlinear], dtype=bool)
+
+    @cached_property
+    def _units(self) -> dict[str, float]:
+        return {name: float(np.exp(np.log(column).mean())) for name, column in self.x.items()}
+
     def terms(self, theta: Array) -> Terms:
-        """Return the scaled basis for exponents [..., exponent]."""
-        log = np.log(np.moveaxis(self.law.basis(self.x, **self._named(theta)), -1, -2), order="C")
+        """Return the scaled basis for packed nonlinear parameters [..., exponent]."""
+        log = np.log(np.moveaxis(self.law.basis(self.x, **self.named(theta)), -1, -2), order="C")
         mean = log.mean(axis=-1)
         log -= mean[..., None]
         return Terms(np.exp(log, out=log), np.exp(mean))
 
     def slopes(self, theta: Array) -> dict[tuple[int, int], Array]:
         """Return {(term, exponent): d log(scaled term) / d exponent [... or none, point]}, those that are not 0."""
-        return self._fixed_slopes or _nonzero(self.law.log_slopes(self.x, **self._named(theta)))
+        return self._fixed_slopes or self._slopes(theta)
+
+    def bends(self, theta: Array) -> dict[tuple[int, int, int], Array]:
+        """Return {(term, exponent, exponent): d2 log(scaled term) [..., point]}; none where slopes are fixed."""
+        if self._fixed_slopes is not None:
+            return {}
+        step, bends = 1e-4, {}
+        for other in range(theta.shape[-1]):
+            move = step * (np.arange(theta.shape[-1]) == other)
+            up, down = self._slopes(theta + move), self._slopes(theta - move)
+            for j, k in up.keys() & down.keys():
+                bends[j, k, other] = (up[j, k] - down[j, k]) / (2 * step)
+        return bends
+
+    def _slopes(self, theta: Array) -> dict[tuple[int, int], Array]:
+        """Slopes where a scale, counted in the units of the points, stands still while an exponent moves."""
+        if not self.law.scales:
+            return _nonzero(self.law.log_slopes(self.x, **self.named(theta)))
+        inputs = {name: column / self._units[name] for name, column in self.x.items()}
+        values = {n: theta[..., i] for i, n in enumerate(self.law.nonlinear)}
+        return _nonzero(
+            self.law.log_slopes(inputs, **{n: np.exp(v) if n in self.law.scales else v for n, v in values.items()})
+        )
 
     @cached_property
     def _fixed_slopes(self) -> dict[tuple[int, int], Array] | None:
         """The slopes of a law whose log terms are linear in its exponents, known once for all."""
-        middle = np.array([[np.sqrt(np.prod(self.law.bounds[name])) for name in self.law.nonlinear]])
-        slopes = self.law.log_slopes(self.x, **self._named(middle))
+        slopes = self.law.log_slopes(self.x, **self.named(self.middle[None]))
         return _nonzero(slopes) if slopes.ndim == 3 else None
 
     def log_terms(self, theta: Array) -> Array:
@@ -113,10 +155,9 @@ class Problem:
     @cached_property
     def _log_offset(self) -> Array:
         """The part of the log terms that no exponent moves [term, point], of a law with fixed slopes."""
-        middle = np.array([np.sqrt(np.prod(self.law.bounds[name])) for name in self.law.nonlinear])
-        logs = np.log(self.terms(middle).value)
-        for (j, k), slope in self.slopes(middle[None]).items():
-            logs[j] -= middle[k] * slope
+        logs = np.log(self.terms(self.middle).value)
+        for (j, k), slope in self.slopes(self.middle[None]).items():
+            logs[j] -= self.middle[k] * slope
         return logs
 
     def fitted(self, z: Array) -> Array:
@@ -137,21 +178,33 @@ class Problem:
         m = len(self.law.linear)
         raw = z.copy()
         raw[..., :m] = z[..., :m] * self.scale / self.terms(z[..., m:]).mean
-        return {name: raw[..., i] for i, name in enumerate(self.names)}
+        return {name: raw[..., i] for i, name in enumerate(self.law.linear)} | self.named(raw[..., m:])
 
     def pack(self, params: dict[str, Array]) -> Array:
         """Return packed parameters [..., parameter] for parameters in raw units, each [...]."""
         z = np.stack([np.asarray(params[name], np.float64) for name in self.names], axis=-1)
         m = len(self.law.linear)
+        for name in self.law.scales:
+            i = self.names.index(name)
+            z[..., i] = np.log(z[..., i] / self.law.unit(name, self._units, **self._exponents(z[..., m:])))
         z[..., :m] *= self.terms(z[..., m:]).mean / self.scale
         return z
 
     def without(self, keep: np.ndarray) -> Problem:
         """Return the same problem on the points where `keep` is true."""
-        return Problem(self.law, {k: v[keep] for k, v in self.x.items()}, self.y[keep], self.objective, self.floor)
+        return replace(self, x={k: v[keep] for k, v in self.x.items()}, y=self.y[keep])
 
-    def _named(self, theta: Array) -> dict[str, Array]:
-        return {name: theta[..., i] for i, name in enumerate(self.law.nonlinear)}
+    def named(self, theta: Array) -> dict[str, Array]:
+        """Return the nonlinear parameters in raw units, each [...], for packed ones [..., exponent]."""
+        exponents = self._exponents(theta)
+        scales = {
+            name: np.exp(theta[..., self.law.nonlinear.index(name)]) * self.law.unit(name, self._units, **exponents)
+            for name in self.law.scales
+        }
+        return exponents | scales
+
+    def _exponents(self, theta: Array) -> dict[str, Array]:
+        return {n: theta[..., i] for i, n in enumerate(self.law.nonlinear) if n not in self.law.scales}
 
 
 def _nonzero(slopes: Array) -> dict[tuple[int, int], Array]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ecgscale.laws import Array, Law
+from ecgscale.rng import generator
 from ecgscale.spec import part
 
 SCHEMA = "ecgscale.lawfit/1"  # bumped when a key changes its meaning; keys are added, never renamed
@@ -37,6 +38,7 @@ class LawFit:
         holdout: {input: {"level", "n", "error", "bias"}}: fitted without the largest level, mean absolute and mean
             relative error there; empty where `status` is "too_few".
         ranges: {input: (smallest, largest)} of the points.
+        noise: Standard deviation of a run's log loss around the curve (of its loss for "ls").
         levels: What the bootstrap resampled: "seed", "run", "patient".
         warnings: Sentences.
     """
@@ -57,20 +59,26 @@ class LawFit:
     ranges: dict[str, tuple[float, float]]
     floor: float | None = None
     levels: tuple[str, ...] = field(default=())
+    noise: float = float("nan")
 
     def predict(self, x: pd.DataFrame | dict[str, Any]) -> Array:
         """Return the fitted loss [point] at the inputs, columns or arrays by name."""
         return self.law.predict(self._inputs(x), self.params)
 
-    def band(self, x: pd.DataFrame | dict[str, Any]) -> tuple[Array, Array]:
-        """Return the lower and upper end [point] of the curve's 95 % band; NaN where there are no samples."""
+    def band(self, x: pd.DataFrame | dict[str, Any], new_run: bool = False) -> tuple[Array, Array]:
+        """Return the lower and upper end [point] of the curve's 95 % band, or of the band that holds one new run at
+        each point (normal noise around every resampled curve); NaN where there are no samples."""
         inputs = self._inputs(x)
         if not self.samples:
             nothing = np.full(len(next(iter(inputs.values()))), np.nan)
             return nothing, nothing.copy()
         basis = self.law.basis(inputs, **{name: self.samples[name] for name in self.law.nonlinear})
         coefficients = np.stack([self.samples[name] for name in self.law.linear], axis=-1)
-        lo, hi = np.percentile((basis @ coefficients[..., None])[..., 0], [2.5, 97.5], axis=0)
+        curves = (basis @ coefficients[..., None])[..., 0]
+        if new_run:
+            scatter = self.noise * generator(0, "new run").standard_normal(curves.shape)
+            curves = curves + scatter if self.objective == "ls" else curves * np.exp(scatter)
+        lo, hi = np.percentile(curves, [2.5, 97.5], axis=0)
         return lo, hi
 
     def dump(self) -> dict[str, Any]:
@@ -94,6 +102,7 @@ class LawFit:
             "optimum": {name: _finite(value) for name, value in self.optimum.items()},
             "ranges": {name: list(ends) for name, ends in self.ranges.items()},
             "levels": list(self.levels),
+            "noise": _finite(self.noise),
             "warnings": list(self.warnings),
             "samples": {name: [float(f"{v:.7g}") for v in values] for name, values in self.samples.items()},
         }
@@ -115,6 +124,7 @@ class LawFit:
             optimum={name: _missing(name) if value is None else value for name, value in table["optimum"].items()},
             ranges={name: (ends[0], ends[1]) for name, ends in table["ranges"].items()},
             levels=tuple(table["levels"]),
+            noise=float("nan") if table.get("noise") is None else table["noise"],
             warnings=tuple(table["warnings"]),
             **{
                 name: table[name]

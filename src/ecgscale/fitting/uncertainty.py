@@ -128,13 +128,21 @@ def _plain_residual(problem: Problem, optimum: Optimum) -> Array:
     squares = replace(problem, objective="ls_log" if problem.log else "ls")
     scaled = problem.y / problem.scale
     z = polish(squares, scaled[None], optimum.z[None]).z
-    jac, fitted = jacobian(squares, z)
+    hat = np.minimum(leverage(squares, z[0]), 0.9)
+    return np.asarray(-squares.residual(squares.fitted(z)[0], scaled) / (1 - hat))
+
+
+def leverage(problem: Problem, z: Array) -> Array:
+    """Return how much each point pulls its own fitted value at packed parameters [parameter]: [point], 0 to 1.
+
+    They sum to the number of parameters; a point near 1 is passed through whatever its loss.
+    """
+    jac, fitted = jacobian(problem, z[None])
     lower, upper = problem.box
     moves = np.abs(jac[0]).max(axis=1) > 0  # not the exponent of a term that is absent
-    columns = (jac[0] / (fitted[0] if problem.log else 1.0))[(z[0] > lower) & (z[0] < upper) & moves].T
+    columns = (jac[0] / (fitted[0] if problem.log else 1.0))[(z > lower) & (z < upper) & moves].T
     left, singular, _ = np.linalg.svd(columns / np.linalg.norm(columns, axis=0), full_matrices=False)
-    leverage = np.minimum((left[:, singular > 1e-9] ** 2).sum(axis=1), 0.9)
-    return np.asarray(-squares.residual(fitted[0], scaled) / (1 - leverage))
+    return np.asarray((left[:, singular > 1e-9] ** 2).sum(axis=1))
 
 
 def _draw_units(strata: Units, frame: pd.DataFrame, draws: int, rng: np.random.Generator) -> Array:

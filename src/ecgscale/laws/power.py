@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import numpy as np
-
 from ecgscale.laws import Array, Law
+from ecgscale.laws._decay import decay_slopes, decay_terms
 
 
 class Power(Law):
@@ -35,10 +34,8 @@ class Power(Law):
 
     def basis(self, x: dict[str, Array], **theta: Array | float) -> Array:
         """Return the terms 1, x^-alpha: [..., point, 2]."""
-        decay = np.exp(-np.asarray(theta["alpha"])[..., None] * np.log(x[self.input]))
-        return np.stack([np.ones_like(decay), decay], axis=-1)
+        return decay_terms(x[self.input], theta["alpha"])
 
     def log_slopes(self, x: dict[str, Array], **theta: Array | float) -> Array:
         """Return d log(basis) / d alpha: [point, 2, 1], the same for every alpha."""
-        log = np.log(x[self.input])
-        return np.stack([np.zeros_like(log), -log], axis=-1)[..., None]
+        return decay_slopes(x[self.input])

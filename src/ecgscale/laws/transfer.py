@@ -6,7 +6,8 @@ follows more slowly. Along one axis with L_ID falling as x^-a and L_OOD as x^-b,
 
 **kappa depends strongly on both floors.** E_id is given (field `E_id`, from a fit of the in-distribution loss or a
 known floor; 0 means none), E_ood is fitted, or held with `fit(..., floor=E_ood)`. State them beside every kappa.
-Both axes carry noise: the inputs are measured, so the bootstrap draws whole runs (both losses of a run together).
+Both axes carry noise: the inputs are measured, so the bootstrap draws whole runs (both losses of a run together), but
+noise in L_ID still pulls kappa towards 0; `fitting.both_axes` fits with errors on both, and can fit E_id too.
 Not identifiable: in-distribution losses that span less than their noise; E_ood free on a short range, where it
 trades off against kappa.
 
