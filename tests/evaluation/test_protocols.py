@@ -144,6 +144,19 @@ def test_age_is_measured_in_years_and_in_variances(known: tuple[Corpus, np.ndarr
     assert rows["mae"]["n"] == int(np.isfinite(found.losses).sum()) and rows["mae"]["n_pos"] is None
 
 
+def test_losses_of_regression_have_one_unit_for_every_fraction(known: tuple[Corpus, np.ndarray]) -> None:
+    corpus, x = known
+    age = part("tasks", "age").targets(corpus.index).to_numpy()
+    for fraction in (1.0, 1 / 16):
+        spec = _spec({"name": "age"}, fraction=fraction)
+        rows = spec.rows(corpus)
+        found = evaluate([spec], corpus, x.__getitem__)[spec]
+        fit = ridge.ridge_probe(*(a[rows[p]] for p in ("train", "validation") for a in (x, age)), [x[rows["test"]]])
+        error = (age[rows["test"]] - fit.predictions[0]) ** 2
+        unit = np.nanvar(age[parts(corpus.index, SplitRule(), 0)["train"]])
+        np.testing.assert_allclose(found.losses, error / unit)
+
+
 def test_f1_is_at_the_threshold_of_validation(known: tuple[Corpus, np.ndarray]) -> None:
     corpus, x = known
     spec = _spec({"name": "sex"})

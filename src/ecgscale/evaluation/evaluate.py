@@ -17,6 +17,7 @@ from ecgscale.data.corpus import Corpus
 from ecgscale.data.split import SplitRule, corpus_parts, crossval
 from ecgscale.evaluation import bootstrap, few_labels, metrics, probes
 from ecgscale.evaluation.protocols import Predicted, Protocol, cross_validate, hold_out
+from ecgscale.evaluation.ridge import Scale
 from ecgscale.loader import Rows
 from ecgscale.runs import TaskField
 from ecgscale.spec import Spec
@@ -71,6 +72,12 @@ class EvalSpec(Spec):
         chosen = {name: divided[name][: getattr(self, name)] for name in ("train", "validation", "test")}
         return chosen | {"train": few_labels.labelled(corpus.index, chosen["train"], self.fraction, self.order)}
 
+    def scale(self, corpus: Corpus, y: np.ndarray) -> Scale | None:
+        """Return the scale of regression targets [record, target] in the training part, the same for every fraction."""
+        if self.task.output == "binary":
+            return None
+        return Scale.of(y[self.model_copy(update={"fraction": 1.0}).rows(corpus)["train"]])
+
     def tested(self, corpus: Corpus) -> Rows:
         """Return the records whose labels are predicted."""
         chosen = self.rows(corpus)
@@ -89,7 +96,7 @@ class Evaluated:
         rows: The table's columns protocol, label_fraction, metric, unit, value, lo, hi, n, n_pos, part; and left_out,
             how many of the task's labels have no such value.
         losses: Loss of each tested record, mean over repeats [record, label]: nats, or squared error in variances of
-            the training part; NaN where the target is unknown.
+            the whole training part (under cross-validation, of all records); NaN where the target is unknown.
     """
 
     rows: list[dict[str, Any]]
@@ -120,7 +127,8 @@ def evaluate(specs: Sequence[EvalSpec], corpus: Corpus, encode: Encode, seed: in
             continue
         rows = spec.rows(corpus)
         x = {part: encode(r) for part, r in rows.items()}
-        predicted[spec] = hold_out(spec.protocol, spec.task.output, x, {part: y[r] for part, r in rows.items()})
+        known = {part: y[r] for part, r in rows.items()}
+        predicted[spec] = hold_out(spec.protocol, spec.task.output, x, known, spec.scale(corpus, y))
     every = encode(np.arange(len(corpus.index))) if groups else np.empty((0, 0))
     for (order, protocol, fraction, output), alike in groups.items():
         patients = corpus.index["patient"].factorize()[0]

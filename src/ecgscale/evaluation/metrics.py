@@ -10,7 +10,8 @@ counted, never imputed. Loss, Brier score and calibration error need no second c
     F1     2 TP / (2 TP + FP + FN) at thresholds that were chosen elsewhere (`thresholds.best_thresholds`)
     Brier  mean of (p - y)²
     ECE    sum over 15 bins of equal width in p of |sum of (y - p) in the bin| / n. A finite sample's is above that of
-           its population (0 for a calibrated model), so compare it between models on the same records only.
+           its population (0 for a calibrated model): value and interval stand for test sets of this size, and only
+           models tested on the same records may be compared.
     MSE, MAE, R² = 1 - sum of (y - f)² / sum of (y - mean of y)², of regression targets; R² of a target that is the same
     for all known records is left out.
 

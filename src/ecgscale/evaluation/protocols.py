@@ -27,9 +27,8 @@ class Predicted:
         values: Probabilities, or values in the targets' units, [repeat, record, label].
         decisions: Whether a label is said to be present, [repeat, record, label]; NaN without a threshold; None for
             regression.
-        validation_loss: Mean over labels, nats or variances of the training part; None under cross-validation.
-        scale: Unit of regression losses: mean and deviation of the training part, under cross-validation of all
-            records.
+        validation_loss: Mean over labels, nats or in the variances of `scale`; None under cross-validation.
+        scale: Unit of regression losses; None for labels.
     """
 
     values: Array
@@ -38,7 +37,9 @@ class Predicted:
     scale: Scale | None
 
 
-def hold_out(protocol: Protocol, output: Output, x: Mapping[str, Array], y: Mapping[str, Array]) -> Predicted:
+def hold_out(
+    protocol: Protocol, output: Output, x: Mapping[str, Array], y: Mapping[str, Array], scale: Scale | None
+) -> Predicted:
     """Fit on x["train"], choose everything on x["validation"], predict x["test"].
 
     Args:
@@ -46,10 +47,10 @@ def hold_out(protocol: Protocol, output: Output, x: Mapping[str, Array], y: Mapp
         output: What the targets are.
         x: Features [record, feature] of "train", "validation" and "test".
         y: Targets [record, label] of the first two.
+        scale: In whose variances the losses of regression are given; None for labels.
     """
     known = (x["train"], y["train"], x["validation"], y["validation"])
     tests = [x["test"], x["validation"]]
-    scale = Scale.of(y["train"]) if output == "regression" else None
     if protocol == "linear_adam":
         tested, validated = adam.adam_probe(*known, tests, output).predictions
     elif output == "regression":
@@ -73,7 +74,7 @@ def cross_validate(
 
     Args:
         protocol: Which probe.
-        output: What the targets of all these tasks are.
+        output: What the targets of all these tasks are; losses of regression are in variances of all records.
         x: Features [record, feature].
         targets: Of each task, [record, label].
         patients: [record].
