@@ -196,7 +196,7 @@ def test_few_labels_are_nested_whole_patients_of_the_training_part_and_keep_thei
     found = evaluate([spec], corpus, x.__getitem__)[spec]
     expected = metrics.record_losses(y[rows["test"]][:, 2], np.full(len(rows["test"]), 1 / (len(rows["train"]) + 2)))
     np.testing.assert_allclose(found.losses[:, 2], expected[:, 0])
-    assert {r["protocol"] for r in found.rows} == {"linear 1/128"}
+    assert {r["protocol"] for r in found.rows} == {"linear-1of128"}
 
 
 def test_few_labels_under_cross_validation_train_on_fewer_and_test_all(known: tuple[Corpus, np.ndarray]) -> None:

@@ -54,8 +54,8 @@ class EvalSpec(Spec):
 
     @property
     def protocol_name(self) -> str:
-        """What the table calls the protocol: "linear", or "linear 1/8" with fewer labels."""
-        return f"{self.protocol} {few_labels.said(self.fraction)}".rstrip()
+        """What the table calls the protocol: "linear", or "linear-1of8" with an eighth of the labels."""
+        return self.protocol + few_labels.suffix(self.fraction)
 
     def dump(self) -> dict[str, Any]:
         """Return all fields with the revisions of protocol and probe."""

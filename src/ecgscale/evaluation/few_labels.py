@@ -49,6 +49,6 @@ def labelled(index: pd.DataFrame, rows: npt.ArrayLike, fraction: float, seed: in
     return rows[kept[code]]
 
 
-def said(fraction: float) -> str:
-    """Return how the table names a fraction: "" for all, else "1/8"."""
-    return "" if fraction == 1 else f"1/{round(1 / fraction)}"
+def suffix(fraction: float) -> str:
+    """Return what the table appends to a protocol: "" for all labels, else "-1of8": fit for the name of a file."""
+    return "" if fraction == 1 else f"-1of{round(1 / fraction)}"
