@@ -1,6 +1,8 @@
-"""Every task: labels join the index, no patient in two parts, true labels give 1 and random scores chance."""
+"""Every task: targets join the index, no patient in two parts, true targets give 1 and ignorance what it must."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,11 +20,16 @@ CASES = [
 ]
 
 
-def _index(labels: tuple[str, ...], records: int = 900, seed: int = 0) -> pd.DataFrame:
+def _index(labels: tuple[str, ...], task: TaskSpec | None = None, records: int = 900, seed: int = 0) -> pd.DataFrame:
     """Return an index with every label in both classes, several records per patient, folds, and rows in no order."""
+    prefix, output = (task.prefix, task.output) if task else ("label.", "binary")
     rng = np.random.default_rng(seed)
     patient = rng.integers(records // 2, size=records)
-    columns = {f"label.{name}": (rng.random(records) < 0.3).astype(np.float32) for name in labels}
+    columns: dict[str, Any] = {f"{prefix}{name}": (rng.random(records) < 0.3).astype(np.float32) for name in labels}
+    if output == "regression":
+        columns = {name: rng.normal(50, 9, records) for name in columns}
+    if "sex" in columns:
+        columns["sex"] = np.where(columns["sex"] == 1, "F", "M").astype(object)
     columns["label.elsewhere"] = rng.integers(0, 2, records).astype(np.float32)
     frame = pd.DataFrame(
         {"record": np.arange(records).astype(str), "patient": [f"test:{p}" for p in patient], **columns}
@@ -33,28 +40,29 @@ def _index(labels: tuple[str, ...], records: int = 900, seed: int = 0) -> pd.Dat
 
 @pytest.mark.parametrize(("task", "labels"), CASES)
 def test_labels_join_the_index(task: TaskSpec, labels: tuple[str, ...]) -> None:
-    index = _index(labels)
-    index.loc[5, f"label.{labels[0]}"] = np.nan
+    index = _index(labels, task)
+    index.loc[5, f"{task.prefix}{labels[0]}"] = np.nan
     targets = task.targets(index)
     assert targets.index.equals(index.index)
     assert set(targets.columns) == set(labels) - set(task.left_out(index))
     for name in targets:
         known = targets[name].notna()
         assert known.sum() > len(index) / 4
-        np.testing.assert_array_equal(targets[name][known], index[f"label.{name}"][known])
+        given = index[f"{task.prefix}{name}"][known]
+        np.testing.assert_array_equal(targets[name][known], given == "F" if name == "sex" else given)
     assert targets.dtypes.eq(np.float64).all()
     assert np.isnan(targets.loc[5, labels[0]])
 
 
 @pytest.mark.parametrize(("task", "labels"), CASES)
 def test_order_of_labels_does_not_follow_the_corpus(task: TaskSpec, labels: tuple[str, ...]) -> None:
-    index = _index(labels)
+    index = _index(labels, task)
     assert list(task.targets(index).columns) == list(task.targets(index[index.columns[::-1]]).columns)
 
 
 @pytest.mark.parametrize(("task", "labels"), CASES)
 def test_no_patient_in_two_parts(task: TaskSpec, labels: tuple[str, ...]) -> None:
-    index = _index(labels)
+    index = _index(labels, task)
     if task.parts == "crossval":
         pairs = crossval(index, task.targets(index))
     else:
@@ -70,7 +78,11 @@ def test_no_patient_in_two_parts(task: TaskSpec, labels: tuple[str, ...]) -> Non
 
 @pytest.mark.parametrize(("task", "labels"), CASES)
 def test_true_labels_give_one_and_random_scores_chance(task: TaskSpec, labels: tuple[str, ...]) -> None:
-    y = task.targets(_index(labels)).to_numpy()
+    y = task.targets(_index(labels, task)).to_numpy()
+    if task.output == "regression":
+        assert metrics.explained(y, y)[0] == 1 and metrics.squared_error(y, y)[0] == 0
+        assert metrics.explained(y, np.full(y.shape, y.mean()))[0] == pytest.approx(0)
+        return
     true = metrics.evaluate(y, np.nan_to_num(y, nan=0.5))
     assert true["auroc"] == true["auprc"] == 1.0 and true["loss"] < 1e-6
     chance = metrics.evaluate(y, np.random.default_rng(1).random(y.shape))
@@ -79,20 +91,24 @@ def test_true_labels_give_one_and_random_scores_chance(task: TaskSpec, labels: t
 
 @pytest.mark.parametrize(("task", "labels"), CASES)
 def test_labels_without_both_classes_are_counted(task: TaskSpec, labels: tuple[str, ...]) -> None:
-    index = _index(labels)
-    index[f"label.{labels[-1]}"] = np.float32(0)
+    index = _index(labels, task)
+    index[f"{task.prefix}{labels[-1]}"] = "M" if labels == ("sex",) else np.float32(0)
     if len(labels) == 1 and task.left_out(index):
         with pytest.raises(ValueError, match=task.title):
             task.targets(index)
         return
     y = task.targets(index)
+    if task.output == "regression":
+        assert np.isnan(metrics.explained(y, y)).sum() == 1
+        return
     assert metrics.counts(y.to_numpy()).left_out + len(task.left_out(index)) == 1
 
 
 @pytest.mark.parametrize(("task", "labels"), CASES)
 def test_a_corpus_without_the_labels_is_refused_in_one_sentence(task: TaskSpec, labels: tuple[str, ...]) -> None:
-    bare = _index(labels).drop(columns=[f"label.{name}" for name in labels])
-    with pytest.raises(ValueError, match=rf"task {task.title}: the corpus has no label .*; it has elsewhere$"):
+    bare = _index(labels, task).drop(columns=[f"{task.prefix}{name}" for name in labels])
+    why = "has no label .*; it has elsewhere$" if task.prefix else f"knows the {labels[0]} of no record$"
+    with pytest.raises(ValueError, match=rf"task {task.title}: the corpus {why}"):
         task.targets(bare)
 
 

@@ -140,8 +140,8 @@ def test_missing_features_take_the_median_and_tell_that_they_were_missing() -> N
     x[:, 4] = np.nan
     probe = probes.linear_probe(x[:300], y[:300], x[300:450], y[300:450], [x[450:]])
     assert metrics.auroc(y[450:], probe.probabilities[0])[0] > 0.9
-    assert probe.features.gaps.tolist() == [0, 4]
-    assert probe.features.kept.tolist() == [True, True, True, True, False, True, False]
+    assert probe.features.standard.gaps.tolist() == [0, 4]
+    assert probe.features.standard.kept.tolist() == [True, True, True, True, False, True, False]
 
 
 def test_bad_features_are_one_sentence() -> None:

@@ -20,18 +20,18 @@ NULL: Final = 1e-9  # a direction with less than this share of the largest varia
 
 
 @dataclass(frozen=True, slots=True)
-class Features:
-    """The map from raw features to centred, orthogonal directions, fitted on a training part."""
+class Standard:
+    """The map from raw features to standardised ones without gaps, fitted on a training part."""
 
     median: Array  # [feature]
     gaps: npt.NDArray[np.intp]  # features that were missing somewhere in training: each gets an indicator column
     kept: npt.NDArray[np.bool_]  # [feature + gap]
     mean: Array  # [kept]
-    rotation: Array  # [kept, direction], includes division by deviation and root of the number of kept features
+    deviation: Array  # [kept]
 
     @classmethod
-    def fit(cls, x: npt.ArrayLike) -> tuple[Features, Array]:
-        """Return the map and the directions [record, direction] of training features [record, feature]."""
+    def fit(cls, x: npt.ArrayLike) -> tuple[Standard, Array]:
+        """Return the map and the standardised training features [record, kept] of [record, feature]."""
         x = matrix(x)
         missing = np.isnan(x)
         median = _median(x, missing)
@@ -40,13 +40,10 @@ class Features:
         deviation = full.std(axis=0)
         kept = deviation > CONSTANT * np.abs(full).max(axis=0, initial=0.0)
         mean = full[:, kept].mean(axis=0)
-        scale = 1 / (deviation[kept] * np.sqrt(max(1, kept.sum())))
-        standard = (full[:, kept] - mean) * scale
-        axes = _principal_axes(standard)
-        return cls(median, gaps, kept, mean, scale[:, None] * axes), standard @ axes
+        return cls(median, gaps, kept, mean, deviation[kept]), (full[:, kept] - mean) / deviation[kept]
 
-    def __call__(self, x: npt.ArrayLike) -> Array:
-        """Return the directions [record, direction] of features [record, feature].
+    def centred(self, x: npt.ArrayLike) -> Array:
+        """Return features [record, feature] as [record, kept] minus the training mean.
 
         Raises:
             ValueError: another number of features than in training, or an infinite one.
@@ -54,7 +51,36 @@ class Features:
         x = matrix(x)
         if x.shape[1] != len(self.median):
             raise ValueError(f"the probe was fitted on {len(self.median)} features, found {x.shape[1]}")
-        return (_complete(x, self.median, self.gaps)[:, self.kept] - self.mean) @ self.rotation
+        return _complete(x, self.median, self.gaps)[:, self.kept] - self.mean
+
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """Return the standardised features [record, kept]; raises as `centred`."""
+        return self.centred(x) / self.deviation
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """The map from raw features to centred, orthogonal directions, fitted on a training part."""
+
+    standard: Standard
+    rotation: Array  # [kept, direction], includes division by deviation and root of the number of kept features
+
+    @classmethod
+    def fit(cls, x: npt.ArrayLike) -> tuple[Features, Array]:
+        """Return the map and the directions [record, direction] of training features [record, feature]."""
+        standard, z = Standard.fit(x)
+        root = np.sqrt(max(1, z.shape[1]))
+        z = z / root
+        axes = _principal_axes(z)
+        return cls(standard, axes / (standard.deviation * root)[:, None]), z @ axes
+
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """Return the directions [record, direction] of features [record, feature].
+
+        Raises:
+            ValueError: another number of features than in training, or an infinite one.
+        """
+        return self.standard.centred(x) @ self.rotation
 
 
 def matrix(x: npt.ArrayLike) -> Array:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from functools import lru_cache, partial
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from pydantic import PositiveInt
+from pydantic import PositiveInt, field_validator
 
 from ecgscale.data.corpus import Corpus
 from ecgscale.data.split import SplitRule, corpus_parts, crossval
-from ecgscale.evaluation import bootstrap, metrics, probes
+from ecgscale.evaluation import bootstrap, few_labels, metrics, probes
+from ecgscale.evaluation.protocols import Predicted, Protocol, cross_validate, hold_out
+from ecgscale.evaluation.ridge import Scale
 from ecgscale.loader import Rows
 from ecgscale.runs import TaskField
 from ecgscale.spec import Spec
@@ -23,23 +25,37 @@ from ecgscale.tasks import TaskSpec
 
 Encode = Callable[[Rows], np.ndarray]  # rows of the corpus -> features [row, width]
 
+BINARY = ("loss", "auroc", "auprc", "brier", "ece")  # and F1, of decisions
 FOLDS, REPEATS = 2, 5  # cross-validation of small sets: 5 × 2 (Dietterich 1998)
 
 
 class EvalSpec(Spec):
     """What is measured, on which records, how."""
 
-    revision: ClassVar[int] = 3  # of this protocol
+    revision: ClassVar[int] = 4  # of this protocol
 
     corpus: str  # digest
     task: TaskField
-    protocol: Literal["linear"] = "linear"
+    protocol: Protocol = "linear"
+    fraction: float = 1.0  # of training patients who keep their labels: 1, 1/2, … 1/128
     split: SplitRule
     order: int = 0
     train: PositiveInt | None = None
     validation: PositiveInt | None = None
     test: PositiveInt | None = None
     resamples: PositiveInt = 1000
+
+    @field_validator("fraction")
+    @classmethod
+    def _halved(cls, value: float) -> float:
+        if value not in few_labels.FRACTIONS:
+            raise ValueError("a fraction of labels is 1, 1/2, 1/4, … or 1/128")
+        return value
+
+    @property
+    def protocol_name(self) -> str:
+        """What the table calls the protocol: "linear", or "linear-1of8" with an eighth of the labels."""
+        return self.protocol + few_labels.suffix(self.fraction)
 
     def dump(self) -> dict[str, Any]:
         """Return all fields with the revisions of protocol and probe."""
@@ -53,7 +69,14 @@ class EvalSpec(Spec):
         if self.task.parts == "patients" and rule.by == "folds":
             rule = SplitRule(by="patients")
         divided = _parts(corpus, rule, self.order)
-        return {name: divided[name][: getattr(self, name)] for name in ("train", "validation", "test")}
+        chosen = {name: divided[name][: getattr(self, name)] for name in ("train", "validation", "test")}
+        return chosen | {"train": few_labels.labelled(corpus.index, chosen["train"], self.fraction, self.order)}
+
+    def scale(self, corpus: Corpus, y: np.ndarray) -> Scale | None:
+        """Return the scale of regression targets [record, target] in the training part, the same for every fraction."""
+        if self.task.output == "binary":
+            return None
+        return Scale.of(y[self.model_copy(update={"fraction": 1.0}).rows(corpus)["train"]])
 
     def tested(self, corpus: Corpus) -> Rows:
         """Return the records whose labels are predicted."""
@@ -70,8 +93,10 @@ class Evaluated:
     """What one evaluation measured.
 
     Attributes:
-        rows: The table's columns metric, unit, value, lo, hi, n, n_pos, part.
-        losses: Loss of each tested record, mean over repeats, nats [record, label]; NaN where the target is unknown.
+        rows: The table's columns protocol, label_fraction, metric, unit, value, lo, hi, n, n_pos, part; and left_out,
+            how many of the task's labels have no such value.
+        losses: Loss of each tested record, mean over repeats [record, label]: nats, or squared error in variances of
+            the whole training part (under cross-validation, of all records); NaN where the target is unknown.
     """
 
     rows: list[dict[str, Any]]
@@ -88,62 +113,89 @@ def evaluate(specs: Sequence[EvalSpec], corpus: Corpus, encode: Encode, seed: in
         seed: Of the patient bootstrap.
 
     Returns:
-        For each spec macro AUROC, macro AUPRC and mean loss with 95 % patient-bootstrap intervals, and per-record
-        losses; where a validation part exists, also the loss there, which the probe was chosen by. Metrics of repeated
-        cross-validation are averaged over its repeats.
+        For each spec the macro means of its metrics (labels: loss, AUROC, AUPRC, Brier, ECE, F1 at thresholds chosen on
+        validation; regression: loss, R², MAE) with 95 % patient-bootstrap intervals, and per-record losses; where a
+        validation part exists, also the loss there, which the probe was chosen by. Metrics of repeated cross-validation
+        are averaged over its repeats.
     """
     targets = {spec: _targets(corpus, spec.task) for spec in specs}
-    crossed = [spec for spec in targets if spec.task.parts == "crossval"]
-    held_out = {spec: _hold_out(spec, corpus, y, encode) for spec, y in targets.items() if spec not in crossed}
-    probabilities = {spec: tested for spec, (tested, _) in held_out.items()}
-    for order in {spec.order for spec in crossed}:
-        alike = {spec: targets[spec] for spec in crossed if spec.order == order}
-        probabilities |= _cross_validate(alike, order, corpus, encode)
-    measured = {spec: _measured(spec, corpus, y, probabilities[spec], seed) for spec, y in targets.items()}
-    for spec, (_, chosen_on) in held_out.items():
-        measured[spec].rows.append(chosen_on)
-    return measured
+    predicted: dict[EvalSpec, Predicted] = {}
+    groups: dict[tuple[Any, ...], list[EvalSpec]] = {}
+    for spec, y in targets.items():
+        if spec.task.parts == "crossval":
+            groups.setdefault((spec.order, spec.protocol, spec.fraction, spec.task.output), []).append(spec)
+            continue
+        rows = spec.rows(corpus)
+        x = {part: encode(r) for part, r in rows.items()}
+        known = {part: y[r] for part, r in rows.items()}
+        predicted[spec] = hold_out(spec.protocol, spec.task.output, x, known, spec.scale(corpus, y))
+    every = encode(np.arange(len(corpus.index))) if groups else np.empty((0, 0))
+    for (order, protocol, fraction, output), alike in groups.items():
+        patients = corpus.index["patient"].factorize()[0]
+        folds = [(few_labels.labelled(corpus.index, a, fraction, order), b) for a, b in _folds(corpus, order)]
+        found = cross_validate(protocol, output, every, [targets[spec] for spec in alike], patients, folds)
+        predicted |= dict(zip(alike, found, strict=True))
+    return {spec: _measured(spec, corpus, y, predicted[spec], seed) for spec, y in targets.items()}
 
 
-def _measured(spec: EvalSpec, corpus: Corpus, targets: np.ndarray, probabilities: np.ndarray, seed: int) -> Evaluated:
-    """Score probabilities [repeat, record, label] of the tested records."""
+def _measured(spec: EvalSpec, corpus: Corpus, targets: np.ndarray, predicted: Predicted, seed: int) -> Evaluated:
+    """Score what was predicted of the tested records."""
     rows = spec.tested(corpus)
     truth, patients = targets[rows], corpus.index["patient"].factorize()[0][rows]
-    losses = np.mean([metrics.record_losses(truth, p) for p in probabilities], axis=0)
-    intervals = bootstrap.intervals(truth, probabilities, patients, resamples=spec.resamples, seed=seed)
-    counts = metrics.counts(truth)
-    units = {"loss": "nats", "auroc": "1", "auprc": "1"}
-    return Evaluated(
-        [
-            {"metric": m, "unit": units[m], "value": value, "lo": lo, "hi": hi, "n": counts.n, "n_pos": counts.n_pos,
-             "part": "test"}
-            for m, (value, lo, hi) in intervals.items()
-        ],
-        losses,
-    )  # fmt: skip
+    intervals = partial(bootstrap.intervals, patients=patients, resamples=spec.resamples, seed=seed)
+    score = _labels if predicted.scale is None else _values
+    scores, losses = score(truth, predicted, intervals, spec.task)
+    table = [
+        {"part": "test", "metric": s.metric, "unit": s.unit, **s.interval._asdict(), **_counts(truth, spec.task),
+         "left_out": s.left_out} for s in scores
+    ]  # fmt: skip
+    if predicted.validation_loss is not None:
+        counts = _counts(targets[spec.rows(corpus)["validation"]], spec.task)
+        table.append({"part": "validation", "metric": "loss", "unit": scores[0].unit,
+                      "value": predicted.validation_loss, **counts})  # fmt: skip
+    name = {"protocol": spec.protocol_name, "label_fraction": spec.fraction}
+    return Evaluated([name | row for row in table], losses)
 
 
-def _hold_out(spec: EvalSpec, corpus: Corpus, targets: np.ndarray, encode: Encode) -> tuple[np.ndarray, dict[str, Any]]:
-    """Return probabilities [1, record, label] of the test part, and the row of the loss on the validation part."""
-    chosen = spec.rows(corpus)
-    x = {part: encode(rows) for part, rows in chosen.items()}
-    y = {part: targets[rows] for part, rows in chosen.items()}
-    probe = probes.linear_probe(x["train"], y["train"], x["validation"], y["validation"], [x["test"], x["validation"]])
-    tested, validated = probe.probabilities
-    loss, counts = metrics.macro(metrics.label_losses(y["validation"], validated)), metrics.counts(y["validation"])
-    row = {"metric": "loss", "unit": "nats", "value": loss, "n": counts.n, "n_pos": counts.n_pos, "part": "validation"}
-    return tested[None], row
+class _Score(NamedTuple):
+    metric: str
+    unit: str
+    interval: bootstrap.Interval
+    left_out: int  # labels without this metric
 
 
-def _cross_validate(
-    targets: dict[EvalSpec, np.ndarray], order: int, corpus: Corpus, encode: Encode
-) -> dict[EvalSpec, np.ndarray]:
-    """Return probabilities [repeat, record, label] of every record for tasks on the same folds."""
-    patients = corpus.index["patient"].factorize()[0]
-    x = encode(np.arange(len(corpus.index)))
-    result = probes.cross_validated_probe(x, np.hstack(list(targets.values())), patients, _folds(corpus, order))
-    ends = np.cumsum([y.shape[1] for y in targets.values()])[:-1]
-    return dict(zip(targets, np.split(np.stack(result.probabilities), ends, axis=2), strict=True))
+def _labels(
+    y: np.ndarray, predicted: Predicted, intervals: Callable[..., Any], task: TaskSpec
+) -> tuple[list[_Score], np.ndarray]:
+    """Score probabilities and decisions; return the losses too."""
+    found = intervals(y, predicted.values, metrics=BINARY) | intervals(y, predicted.decisions, metrics=("f1",))
+    given = dict.fromkeys(BINARY, predicted.values[0]) | {"f1": predicted.decisions[0]}  # type: ignore[index]
+    units = dict.fromkeys(found, "1") | {"loss": "nats"}
+    scores = [_Score(m, units[m], found[m], _left_out(m, y, given[m])) for m in found]
+    return scores, np.mean([metrics.record_losses(y, p) for p in predicted.values], axis=0)
+
+
+def _values(
+    y: np.ndarray, predicted: Predicted, intervals: Callable[..., Any], task: TaskSpec
+) -> tuple[list[_Score], np.ndarray]:
+    """Score values: loss in variances of the training part, absolute error in the task's unit or in deviations."""
+    deviation = predicted.scale.deviation  # type: ignore[union-attr]
+    truth, values = y / deviation, predicted.values / np.nan_to_num(deviation, nan=1.0)
+    in_units = (y, predicted.values) if task.unit else (truth, values)
+    found = intervals(truth, values, metrics=("mse", "r2")) | intervals(*in_units, metrics=("mae",))
+    named = {"mse": ("loss", "sd2"), "r2": ("r2", "1"), "mae": ("mae", task.unit or "sd")}
+    scores = [_Score(*named[m], found[m], _left_out(m, truth, values[0])) for m in found]
+    return scores, np.mean((truth - values) ** 2, axis=0)
+
+
+def _left_out(name: str, y: np.ndarray, scores: np.ndarray) -> int:
+    return int(np.isnan(metrics.named(name)(y, scores)).sum())
+
+
+def _counts(y: np.ndarray, task: TaskSpec) -> dict[str, int | None]:
+    """Records with a known target, and positives where there are classes."""
+    known = int((~np.isnan(y)).any(axis=1).sum())
+    return {"n": known, "n_pos": int((y == 1).sum()) if task.output == "binary" else None}
 
 
 @lru_cache(maxsize=32)

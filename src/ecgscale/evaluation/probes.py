@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -23,8 +24,9 @@ from scipy.special import expit
 
 from ecgscale.evaluation import metrics
 from ecgscale.evaluation.directions import Features, matrix
+from ecgscale.evaluation.folds import inner_folds, out_of_fold, two_dimensional
 from ecgscale.evaluation.logistic import GAP, minimise
-from ecgscale.rng import generator
+from ecgscale.evaluation.thresholds import best_thresholds, decide
 
 Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
@@ -35,7 +37,6 @@ STRONG: Final = 10.0  # its first lambda: next to nothing but the prevalence is 
 WEAK: Final = 1e-3  # its last one times the training records: the same prior on w for every size of the training part
 BATCH: Final = 32  # (label, lambda) pairs solved at once, more of them while
 CELLS: Final = 50_000  # their logits (record × pair) stay in the cache
-INNER_FOLDS: Final = 4
 INNER_GAP: Final = 1e-9  # nats; at 1e-7 one lambda in a thousand, tied with another, turned on what else was solved
 OUTER_GAP: Final = 1e-20  # nats; probabilities good to 1e-9: which labels are solved together does not show
 
@@ -69,6 +70,7 @@ class LinearProbe:
         lambdas: [label], chosen on validation; NaN for a label with one class in training, which predicts its smoothed
             prevalence.
         validation_losses: [lambda, label] nats, in the order of the grid; NaN where validation knows no target.
+        thresholds: [label], of highest F1 on validation; NaN where it does not know both classes.
         probabilities: [record, label] for each of the test sets given.
         converged: Every minimum was reached.
     """
@@ -78,6 +80,7 @@ class LinearProbe:
     intercepts: Array
     lambdas: Array
     validation_losses: Array
+    thresholds: Array
     probabilities: tuple[Array, ...]
     converged: bool
 
@@ -88,11 +91,20 @@ class LinearProbe:
 
 @dataclass(frozen=True, slots=True)
 class CrossValidated:
-    """`probabilities` out of fold, [record, label] per repeat; `lambdas` [fold, label]; `converged` in every fold."""
+    """What was predicted out of fold.
+
+    Attributes:
+        probabilities: [record, label] per repeat; predictions in the targets' units for regression.
+        lambdas: [fold, label], NaN where a label could not be fitted.
+        converged: Every minimum was reached.
+        decisions: [record, label] per repeat: the probabilities at thresholds of highest F1 on the training part's
+            inner predictions; NaN where a fold has none. Empty for regression.
+    """
 
     probabilities: tuple[Array, ...]
     lambdas: Array
     converged: bool
+    decisions: tuple[Array, ...] = ()
 
 
 def linear_probe(
@@ -114,15 +126,16 @@ def linear_probe(
     Raises:
         ValueError: an infinite feature, shapes that differ, or an empty training part.
     """
-    train_y, val_y = _targets(train_x, train_y), _targets(val_x, val_y)
+    train_y, val_y = two_dimensional(train_x, train_y), two_dimensional(val_x, val_y)
     path_lambdas = grid(len(train_y)) if lambdas is None else np.asarray(lambdas, dtype=np.float64)
     path = fit_path(train_x, train_y, path_lambdas)
     losses = _losses(val_y, path.predict(val_x))
-    best = _best(losses)
+    best = best_of(losses)
     weights, intercepts = path.choose(best)
     chosen = np.where(metrics.has_both_classes(train_y), path_lambdas[best], np.nan)
     tests = tuple(np.asarray(expit(path.features(x) @ weights + intercepts)) for x in test_xs)
-    return LinearProbe(path.features, weights, intercepts, chosen, losses, tests, path.converged)
+    thresholds = best_thresholds(val_y, expit(path.features(val_x) @ weights + intercepts))
+    return LinearProbe(path.features, weights, intercepts, chosen, losses, thresholds, tests, path.converged)
 
 
 def cross_validated_probe(
@@ -146,28 +159,25 @@ def cross_validated_probe(
     Raises:
         ValueError: the test parts do not cover every record equally often, or a patient stands on both sides of a fold.
     """
-    x, y, patients = matrix(x), _targets(x, y), np.asarray(patients)
-    results: list[Array] = []
-    chosen, converged = [], True
-    tested = np.ones(len(x), dtype=bool)
-    for i, (train, test) in enumerate((np.asarray(a), np.asarray(b)) for a, b in folds):
-        if np.isin(patients[test], patients[train]).any():
-            raise ValueError(f"fold {i} has a patient in both its training and its test part")
-        if tested.all():
-            results.append(np.full(y.shape, np.nan))
-            tested = np.zeros(len(x), dtype=bool)
+    x, y, patients = matrix(x), two_dimensional(x, y), np.asarray(patients)
+    chosen, converged = [], []
+    decided: list[Array] = []
+
+    def predict(fold: int, train: Rows, test: Rows) -> Array:
         path_lambdas = grid(len(train)) if lambdas is None else np.asarray(lambdas, dtype=np.float64)
-        best = path_lambdas[_inner_choice(x[train], y[train], patients[train], path_lambdas, seed, i)]
+        inner = partial(_held_out, x[train], y[train], patients[train], seed, fold)
+        best = path_lambdas[best_of(_losses(y[train], inner(path_lambdas, INNER_GAP)))]
         path = fit_path(x[train], y[train], best[None], OUTER_GAP)
-        results[-1][test] = path.predict(x[test])[0]
-        if tested[test].any():
-            raise ValueError(f"fold {i} tests a record twice within one repeat")
-        tested[test] = True
         chosen.append(np.where(metrics.has_both_classes(y[train]), best, np.nan))
-        converged &= path.converged
-    if not results or not tested.all():
-        raise ValueError("the folds do not test every record equally often")
-    return CrossValidated(tuple(results), np.array(chosen), converged)
+        converged.append(path.converged)
+        found = path.predict(x[test])[0]
+        decided.append(decide(found, best_thresholds(y[train], inner(best[None], OUTER_GAP)[0])))
+        return found
+
+    probabilities = tuple(out_of_fold(y.shape, patients, folds, predict))
+    again = iter(decided)
+    decisions = tuple(out_of_fold(y.shape, patients, folds, lambda *_: next(again)))
+    return CrossValidated(probabilities, np.array(chosen), all(converged), decisions)
 
 
 def grid(records: int) -> Array:
@@ -206,31 +216,22 @@ def fit_path(x: npt.ArrayLike, y: Array, lambdas: Array, gap: float = GAP) -> Pa
     return Path(features, weights, intercepts, converged)
 
 
-def _inner_choice(x: Array, y: Array, patients: npt.NDArray[np.generic], lambdas: Array, seed: int, fold: int) -> Rows:
-    ids, codes = np.unique(patients, return_inverse=True)
-    place = generator(seed, "probe", "inner", fold).permutation(len(ids))[codes] % INNER_FOLDS
+def _held_out(
+    x: Array, y: Array, patients: npt.NDArray[np.generic], seed: int, fold: int, lambdas: Array, gap: float
+) -> Array:
+    """Probabilities [lambda, record, label] of a training part, each by a probe that has not seen the patient."""
     held = np.full((len(lambdas), *y.shape), 0.5)
-    for inner in np.unique(place):
-        out = place == inner
-        if not out.all():
-            held[:, out] = fit_path(x[~out], y[~out], lambdas, INNER_GAP).predict(x[out])
-    return _best(_losses(y, held))
+    for out in inner_folds(patients, seed, fold):
+        held[:, out] = fit_path(x[~out], y[~out], lambdas, gap).predict(x[out])
+    return held
 
 
 def _losses(y: Array, probabilities: Array) -> Array:
     return np.stack([metrics.label_losses(y, p) for p in probabilities])
 
 
-def _best(losses: Array) -> Rows:
-    """Index of the lowest validation loss per label; a label unknown in validation follows the mean of the others."""
+def best_of(losses: Array) -> Rows:
+    """Return the lambda of lowest validation loss [label]; a label unknown there follows the mean of the others."""
     known = ~np.isnan(losses).any(axis=0)
     common = int(np.argmin(losses[:, known].mean(axis=1))) if known.any() else 0
     return np.where(known, np.argmin(np.where(known, losses, 0.0), axis=0), common)
-
-
-def _targets(x: npt.ArrayLike, y: npt.ArrayLike) -> Array:
-    y = np.asarray(y, dtype=np.float64)
-    y = y[:, None] if y.ndim == 1 else y
-    if len(y) != len(np.asarray(x)):
-        raise ValueError(f"features cover {len(np.asarray(x))} records and targets {len(y)}")
-    return y

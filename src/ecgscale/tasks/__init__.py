@@ -20,6 +20,9 @@ class TaskSpec(Plugin):
     """A downstream task: which labels, for which records."""
 
     kind: ClassVar[str] = "tasks"
+    output: ClassVar[Literal["binary", "regression"]] = "binary"  # what the targets are
+    unit: ClassVar[str | None] = None  # of all regression targets; where they differ, errors are in deviations
+    prefix: ClassVar[str] = "label."  # what the index's columns are called before the names in `label_sets`
     reference: ClassVar[str]
     licence: ClassVar[str]
     label_sets: ClassVar[Mapping[str, tuple[str, ...]]]  # each value of `labels` -> the source's label names in it
@@ -38,7 +41,9 @@ class TaskSpec(Plugin):
 
     @abstractmethod
     def targets(self, index: pd.DataFrame) -> pd.DataFrame:
-        """Return one row per row of `index` (same order), one column per label: 1 present, 0 absent, NaN unknown.
+        """Return one row per row of `index` (same order), one float64 column per label or regression target.
+
+        Labels are 1 present, 0 absent, NaN unknown; regression targets any number, NaN unknown.
 
         Args:
             index: A corpus's index, with `label.<name>` columns.

@@ -1,0 +1,97 @@
+"""How frozen features become predictions: the probe that a protocol and the kind of targets call for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ecgscale.evaluation import adam, probes, ridge
+from ecgscale.evaluation.adam import Output, validation_loss
+from ecgscale.evaluation.ridge import Scale
+from ecgscale.evaluation.thresholds import best_thresholds, decide
+
+Array = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+Protocol = Literal["linear", "linear_adam"]  # the exact optimum; the papers' descent
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """Predictions of the tested records.
+
+    Attributes:
+        values: Probabilities, or values in the targets' units, [repeat, record, label].
+        decisions: Whether a label is said to be present, [repeat, record, label]; NaN without a threshold; None for
+            regression.
+        validation_loss: Mean over labels, nats or in the variances of `scale`; None under cross-validation.
+        scale: Unit of regression losses; None for labels.
+    """
+
+    values: Array
+    decisions: Array | None
+    validation_loss: float | None
+    scale: Scale | None
+
+
+def hold_out(
+    protocol: Protocol, output: Output, x: Mapping[str, Array], y: Mapping[str, Array], scale: Scale | None
+) -> Predicted:
+    """Fit on x["train"], choose everything on x["validation"], predict x["test"].
+
+    Args:
+        protocol: Which probe; regression targets take the ridge under "linear".
+        output: What the targets are.
+        x: Features [record, feature] of "train", "validation" and "test".
+        y: Targets [record, label] of the first two.
+        scale: In whose variances the losses of regression are given; None for labels.
+    """
+    known = (x["train"], y["train"], x["validation"], y["validation"])
+    tests = [x["test"], x["validation"]]
+    if protocol == "linear_adam":
+        tested, validated = adam.adam_probe(*known, tests, output).predictions
+    elif output == "regression":
+        tested, validated = ridge.ridge_probe(*known, tests).predictions
+    else:
+        tested, validated = probes.linear_probe(*known, tests).probabilities
+    loss = validation_loss(y["validation"], validated, scale, output)
+    decisions = decide(tested, best_thresholds(y["validation"], validated))[None] if output == "binary" else None
+    return Predicted(tested[None], decisions, loss, scale)
+
+
+def cross_validate(
+    protocol: Protocol,
+    output: Output,
+    x: Array,
+    targets: Sequence[Array],
+    patients: npt.ArrayLike,
+    folds: Sequence[tuple[Rows, Rows]],
+) -> list[Predicted]:
+    """Predict every record out of fold, for several tasks on the same folds.
+
+    Args:
+        protocol: Which probe.
+        output: What the targets of all these tasks are; losses of regression are in variances of all records.
+        x: Features [record, feature].
+        targets: Of each task, [record, label].
+        patients: [record].
+        folds: (train rows, test rows) pairs.
+    """
+    if protocol == "linear_adam":  # an epoch is chosen for all labels of a task
+        results = [adam.cross_validated_adam(x, y, patients, folds, output) for y in targets]
+        return [_gathered(r, y, output) for r, y in zip(results, targets, strict=True)]
+    solve = ridge.cross_validated_ridge if output == "regression" else probes.cross_validated_probe
+    together = _gathered(solve(x, np.hstack(targets), patients, folds), np.hstack(targets), output)
+    ends = np.cumsum([y.shape[1] for y in targets])[:-1]
+    pieces = [np.split(a, ends, axis=2) if a is not None else [None] * len(targets)
+              for a in (together.values, together.decisions)]  # fmt: skip
+    scales = [Scale.of(y) if output == "regression" else None for y in targets]
+    return [Predicted(v, d, None, s) for v, d, s in zip(*pieces, scales, strict=True)]
+
+
+def _gathered(result: probes.CrossValidated, y: Array, output: Output) -> Predicted:
+    decisions = np.stack(result.decisions) if result.decisions else None
+    return Predicted(np.stack(result.probabilities), decisions, None, Scale.of(y) if output == "regression" else None)
