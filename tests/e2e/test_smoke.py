@@ -40,7 +40,7 @@ def test_every_run_left_its_rows(smoke_lab: Path) -> None:
     assert grid.groupby(["backbone", "objective"]).ngroups == 4
     assert frame.loc[frame["metric"].isin(["loss", "auroc", "auprc"]), "value"].notna().all()
     probes = grid[(grid["protocol"] == "linear") & (grid["metric"] != "loss_minus_random") & (grid["part"] == "test")]
-    assert (probes.groupby("run").size() == 9).all()  # three tasks, three metrics
+    assert (probes.groupby("run").size() == 18).all()  # three tasks, six metrics
     assert {"random", "handcrafted"} <= set(frame["objective"])
     assert (frame.loc[frame["objective"] == "random", ["D", "C"]] == 0).all().all()
     assert (grid["C"] > 0).all()

@@ -97,9 +97,10 @@ def measured(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def losses(table: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Return the probe losses of grid and baselines on one split ("id" or "ood")."""
+    """Return the probe losses of grid and baselines on one split ("id" or "ood"); not those of regression, in variances."""
     rows = measured(table)
-    return rows[(rows["metric"] == "loss") & (rows["protocol"] != "pretext") & (rows["split"] == split)]
+    nats = (rows["metric"] == "loss") & (rows["unit"] != "sd2")
+    return rows[nats & (rows["protocol"] != "pretext") & (rows["split"] == split)]
 
 
 def pretext(table: pd.DataFrame) -> pd.DataFrame:

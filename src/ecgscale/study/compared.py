@@ -54,7 +54,7 @@ def compared(plan: Plan, lab: Lab, worth: Callable[[Sequence[PlannedRun]], int])
 
 
 def _measured(runs: Sequence[PlannedRun], random: Mapping[tuple[str, str], PlannedRun], lab: Lab) -> Compared:
-    planned = list({e.spec.uid: e for p in runs for e in p.evaluations}.values())
+    planned = list({e.spec.uid: e for p in runs for e in p.evaluations if e.plain}.values())
     tasks = [e for e in planned if e.split == "ood"] or planned
     pairs = [(p, base) for p in runs if (base := random.get((p.arm, p.run.backbone.uid)))]
     done = [

@@ -37,6 +37,11 @@ class PlannedEval:
     shift: str
     title: str
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is the exact linear probe on all labels, whose losses in nats families are compared by."""
+        return (self.spec.protocol, self.spec.fraction, self.spec.task.output) == ("linear", 1.0, "binary")
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
@@ -160,6 +165,7 @@ class _Expansion:
             corpus=corpus.digest,
             task=rule.task,
             protocol=rule.protocol,
+            fraction=rule.fraction,
             split=self.study.split if rule.fractions is None else SplitRule(by="patients", fractions=rule.fractions),
             order=self.study.order,
             train=rule.train,
@@ -276,7 +282,7 @@ class _Expansion:
         if self.study.rates != "tuned":
             return start, True
         D = sorted(records)[len(records) // 2]
-        probed = tuple(e for e in self.evaluations if e.split == "id")
+        probed = tuple(e for e in self.evaluations if e.split == "id" and e.plain)
         if not (objective.comparable or probed):  # type: ignore[attr-defined]
             raise StudyError(
                 f'{self.study.name}: tuning {family.name} needs an evaluation with split = "id": '

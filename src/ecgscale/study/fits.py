@@ -103,7 +103,7 @@ def _want(law: Law, frame: pd.DataFrame, meta: dict[str, Any], name: str) -> Wan
 def _transfers(family: pd.DataFrame) -> list[Wanted]:
     """Out-of-distribution losses against the common probe loss and against the own pretext loss, run by run."""
     pretext = family[(family["task"] == PRETEXT)]
-    probe = family[(family["split"] == "id") & (family["task"] != PRETEXT)]
+    probe = family[(family["split"] == "id") & (family["protocol"] == "linear") & (family["unit"] == "nats")]
     fits = []
     for axis, source in ((ID_PROBE, probe), (PRETEXT, pretext)):
         if source.empty:

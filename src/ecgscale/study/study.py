@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from ecgscale.data.corpus import Form
 from ecgscale.data.split import SplitRule
 from ecgscale.datasets import DatasetSpec
+from ecgscale.evaluation.protocols import Protocol
 from ecgscale.runs import BackboneField, ObjectiveField, TaskField
 from ecgscale.spec import Spec, SpecError, part
 from ecgscale.study.files import StudyError, packaged, read
@@ -107,7 +108,8 @@ class Evaluation(Spec):
     task: TaskField
     split: Literal["id", "ood"] = "ood"
     shift: Literal["same", "shifted", "unseen"]
-    protocol: Literal["linear"] = "linear"
+    protocol: Protocol = "linear"
+    fraction: float = 1.0  # of training patients who keep their labels: 1, 0.5, … 0.0078125
     fractions: tuple[float, float, float] | None = (
         None  # of patients, where this corpus is parted otherwise than the study says
     )

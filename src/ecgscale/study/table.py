@@ -155,7 +155,7 @@ def _result_rows(planned: PlannedRun, result: RunResult) -> list[dict[str, Any]]
 def _eval_columns(planned: PlannedEval) -> dict[str, Any]:
     return {
         "eval_corpus": planned.source.label, "split": planned.split, "shift": planned.shift, "task": planned.title,
-        "protocol": planned.spec.protocol,
+        "protocol": planned.spec.protocol_name,
     }  # fmt: skip
 
 
@@ -198,7 +198,8 @@ def _against_random(plan: Plan, lab: Lab) -> list[tuple[dict[str, Any], dict[str
             difference, lo, hi = paired_difference(ours, theirs, patients, resamples=plan.study.resamples)
             result = RunResult.parse(stored)
             name, step = next(iter(chosen_steps(run, result).items()))
-            measured = {"part": "test", "metric": "loss_minus_random", "unit": "nats", "value": difference, "lo": lo,
+            unit = "nats" if e.spec.task.output == "binary" else "sd2"
+            measured = {"part": "test", "metric": "loss_minus_random", "unit": unit, "value": difference, "lo": lo,
                         "hi": hi, "n": len(ours)}  # fmt: skip
             at = {**_at(run, result, name, step), **_eval_columns(e)}
             rows.append((_run_columns(plan, planned), {**at, **measured}))
