@@ -97,7 +97,7 @@ def measured(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def losses(table: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Return the probe losses of grid and baselines on one split ("id" or "ood"); not those of regression, in variances."""
+    """Return the probe losses of grid and baselines on one split ("id" or "ood"), in nats: not those of regression."""
     rows = measured(table)
     nats = (rows["metric"] == "loss") & (rows["unit"] != "sd2")
     return rows[nats & (rows["protocol"] != "pretext") & (rows["split"] == split)]
