@@ -86,10 +86,10 @@ def run(
     study, lab = _study(study, changes), _lab(lab)
     binder = Binder(study, lab, data or {})
     settings = executor_spec(on, dict(options or {}))
-    here, threads = _device(device if on == "local" else "cpu"), study.training.threads
+    here, threads = _device(device, on), study.training.threads
     workers = workers or max(1, (os.cpu_count() or 1) // threads)
     with Workers(workers, threads, torch.cuda.device_count() if here == "cuda" else 0) as pool, ExitStack() as stack:
-        executor = settings.open(Place(lab, study.name, threads, here if on == "local" else device, pool))
+        executor = settings.open(Place(lab, threads, here if on == "local" else device, pool))
         stack.callback(executor.close)
         execution.prepare(study, binder, pool, console)
         plan = expand(study, binder)
@@ -362,9 +362,12 @@ def _plan(
     return expand(study, binder), lab
 
 
-def _device(device: str) -> str:
+def _device(device: str, on: str) -> str:
+    """Return the device of this machine's processes."""
     if device not in ("auto", "cpu", "cuda"):
         raise StudyError(f'--device takes auto, cpu or cuda, found "{device}"')
+    if on != "local":
+        return "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise StudyError("--device cuda: torch sees no GPU here; use --device cpu")
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"

@@ -129,7 +129,7 @@ def test_jobs_end_by_a_result_or_by_being_gone_from_the_queue_twice(
     monkeypatch.setattr(slurm, "_state", lambda job: "NODE_FAIL")
     queue = ["9_1", "9_2", "9_3", "9_4"]
     monkeypatch.setattr(slurm, "queued", lambda: set(queue) if queue else None)
-    place = Place(Lab(tmp_path), "smoke", 1, "auto", None)  # type: ignore[arg-type]
+    place = Place(Lab(tmp_path), 1, "auto", None)  # type: ignore[arg-type]
     jobs = slurm.Slurm(slurm.SlurmSpec(), place, SimpleNamespace(SlurmExecutor=FakeQueue))
     works: list[Work] = [work(f"run{i}") for i in range(4)]
     jobs.start(works)
@@ -154,6 +154,6 @@ def test_jobs_end_by_a_result_or_by_being_gone_from_the_queue_twice(
 
 
 def test_a_gpu_must_be_asked_for(tmp_path: Path) -> None:
-    place = Place(Lab(tmp_path), "smoke", 1, "cuda", None)  # type: ignore[arg-type]
+    place = Place(Lab(tmp_path), 1, "cuda", None)  # type: ignore[arg-type]
     with pytest.raises(StudyError, match="--option gpus=1"):
         slurm.Slurm(slurm.SlurmSpec(), place, SimpleNamespace(SlurmExecutor=FakeQueue))

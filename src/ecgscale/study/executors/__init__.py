@@ -67,10 +67,9 @@ class Executor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What an executor is made for: whose work, CPU threads of each, the device asked for ("auto": its own choice)."""
+    """Where results go, CPU threads of each work, the device asked for ("auto": either), processes of this machine."""
 
     lab: Lab
-    study: str
     threads: int
     device: str
     pool: Workers

@@ -157,7 +157,7 @@ class Remote(ABC, Generic[Handle]):
         """Ask jobs to stop, and take back those that have not begun."""
         self.channel.halt()
         for todo in self.running:
-            if not self.channel.begun(todo.name):
+            if not self.channel.begun(todo.name) or self.channel.marked(todo.name):  # it may wait in a queue for long
                 self.withdraw(todo)
 
     def close(self) -> None:

@@ -66,8 +66,8 @@ class RayTasks(Remote[Any]):
         """Wait for one, and take all that ended."""
         references = list(self.running.values())
         self._ray.wait(references, num_returns=1, timeout=seconds)
-        over, _ = self._ray.wait(references, num_returns=len(references), timeout=0)
-        return {todo: self._result(reference) for todo, reference in self.running.items() if reference in set(over)}
+        over = set(self._ray.wait(references, num_returns=len(references), timeout=0)[0])
+        return {todo: self._result(reference) for todo, reference in self.running.items() if reference in over}
 
     def _result(self, reference: Any) -> Outcome | Lost:
         try:

@@ -85,7 +85,7 @@ class Slurm(Remote["submitit.Job[Outcome]"]):
             raise StudyError("--on slurm: `srun` is not found here; run it where jobs of Slurm are submitted") from None
         self._queue.update_parameters(**spec.parameters(place.threads))
         self._looked = time.monotonic()
-        self._absent: set[str] = set()  # not in the queue when it was last looked at
+        self._absent: set[Work] = set()  # not in the queue when it was last looked at
         self._withdrawn: set[Work] = set()
 
     def submit(self, works: Sequence[Work]) -> list[submitit.Job[Outcome]]:
@@ -111,20 +111,17 @@ class Slurm(Remote["submitit.Job[Outcome]"]):
         if time.monotonic() - self._looked > QUEUE_S:
             self._looked = time.monotonic()
             queue = queued()
-            for todo, job in self.running.items() if queue is not None else ():
-                if queue is None or todo in over or job.job_id in queue:
-                    self._absent.discard(job.job_id)
-                elif todo in self._withdrawn:
-                    over[todo] = Outcome(paused=True)
-                elif job.job_id not in self._absent:
-                    self._absent.add(job.job_id)  # its result may still be on its way through the file system
-                else:
-                    over[todo] = self._vanished(todo, job)
+            absent = {} if queue is None else {w: j for w, j in self.running.items() if j.job_id not in queue}
+            twice = {w: j for w, j in absent.items() if w in self._absent and w not in over}
+            over |= {w: self._vanished(w, j) for w, j in twice.items()}
+            self._absent = set(absent)  # once is not enough: a result may be on its way through the file system
         for todo in over:
             _clean(self.running[todo])
         return over
 
     def _vanished(self, todo: Work, job: submitit.Job[Outcome]) -> Outcome | Lost:
+        if todo in self._withdrawn:
+            return Outcome(paused=True)
         if self.channel.marked(todo.name):  # cancelled or pre-empted: no fault of the run
             return Outcome(held=True, flop=self.channel.progress(todo.name).flop)
         return Lost(
