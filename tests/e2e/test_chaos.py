@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +18,7 @@ import pandas as pd
 import pytest
 
 from ecgscale import api
+from ecgscale.lab import DiskFull
 
 CHANGES: dict[str, Any] = {
     "training.steps": 120, "data.code.count": 100, "arm.0.sizes": [20_000], "arm.0.records": [40],
@@ -36,10 +36,18 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def start(study: Path, lab: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "ecgscale.cli", "run", str(study), "--lab", str(lab), "--workers", "2"]
-    command += [word for key, value in CHANGES.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def run(study: Path, lab: Path, workers: int = 1) -> pd.DataFrame:
+    api.run(study, lab, changes=CHANGES, workers=workers, device="cpu")
+    return pd.read_parquet(lab / "studies" / "smoke" / "table.parquet")
+
+
+@pytest.fixture(scope="module")
+def calm(study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
+    """The corpora of a study, and the table of a run that nothing disturbed."""
+    lab = tmp_path_factory.mktemp("calm")
+    frame = run(study, lab)
+    assert set(frame["status"]) == {"ok"}
+    return lab / "corpora", frame
 
 
 def workers_of(parent: int) -> list[int]:
@@ -56,34 +64,33 @@ def workers_of(parent: int) -> list[int]:
     return sorted(found)
 
 
-def table(lab: Path) -> pd.DataFrame:
-    return pd.read_parquet(lab / "studies" / "smoke" / "table.parquet")
+def test_killed_and_frozen_workers_change_nothing(
+    study: Path, calm: tuple[Path, pd.DataFrame], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(calm[0], tmp_path / "corpora")
+    chance, kills, end = random.Random(0), 0, threading.Event()
 
+    def disturb() -> None:
+        nonlocal kills
+        while kills < 2 and not end.wait(chance.uniform(0.2, 1.0)):
+            alive = workers_of(os.getpid())
+            if len(alive) >= 2 - kills and any(tmp_path.glob("runs/*/curve.jsonl")):
+                chance.shuffle(alive)
+                os.kill(alive[0], signal.SIGKILL)
+                for other in alive[1:]:
+                    os.kill(other, signal.SIGSTOP)  # it will not hear a polite end
+                kills += 1
 
-@pytest.fixture(scope="module")
-def calm(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    lab = tmp_path_factory.mktemp("calm")
-    frame = api.run(study, lab, changes=CHANGES, workers=2, device="cpu")
-    assert set(frame["status"]) == {"ok"}
-    return lab
-
-
-def test_killed_and_frozen_workers_change_nothing(study: Path, calm: Path, tmp_path: Path) -> None:
-    shutil.copytree(calm / "corpora", tmp_path / "corpora")
-    chance, session, kills = random.Random(0), start(study, tmp_path), 0
-    while session.poll() is None:
-        time.sleep(chance.uniform(0.2, 1.0))
-        alive = workers_of(session.pid)
-        if len(alive) >= 2 - kills and kills < 2 and any(tmp_path.glob("runs/*/curve.jsonl")):
-            chance.shuffle(alive)
-            os.kill(alive[0], signal.SIGKILL)
-            for other in alive[1:]:
-                os.kill(other, signal.SIGSTOP)  # it will not hear a polite end
-            kills += 1
-    said, _ = session.communicate()
-    assert session.returncode == 0 and kills == 2, said
-    assert "a worker process was killed" in said and " 0 failed" in said, said
-    pd.testing.assert_frame_equal(table(tmp_path), table(calm))
+    disturbing = threading.Thread(target=disturb)
+    disturbing.start()
+    try:
+        frame = run(study, tmp_path, workers=2)
+    finally:
+        end.set()
+        disturbing.join()
+    said = " ".join(capsys.readouterr().err.split())
+    assert kills == 2 and said.count("a worker process was killed") == 2 and " 0 failed" in said, said
+    pd.testing.assert_frame_equal(frame, calm[1])
 
 
 @pytest.fixture
@@ -95,20 +102,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode:
         pytest.skip(f"no disk can be mounted here: {mounted.stderr.decode().strip()}")
     yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def test_a_full_disk_stops_the_study_in_one_sentence_and_loses_nothing(
-    study: Path, calm: Path, small_disk: Path
+    study: Path, calm: tuple[Path, pd.DataFrame], small_disk: Path
 ) -> None:
-    shutil.copytree(calm / "corpora", small_disk / "corpora")
+    shutil.copytree(calm[0], small_disk / "corpora")
     ballast = small_disk / "ballast"
     free = shutil.disk_usage(small_disk).free
     ballast.write_bytes(bytes(free - 400_000))
-    session = start(study, small_disk)
-    said = " ".join(session.communicate()[0].split())
-    assert session.returncode == 1 and "Traceback" not in said, said
-    assert "No space left on device" in said and "make room and run the same command again" in said, said
+    with pytest.raises(DiskFull, match=r"No space left on device.*make room and run the same command again"):
+        run(study, small_disk)
     ballast.unlink()
-    api.run(study, small_disk, changes=CHANGES, workers=2, device="cpu")
-    pd.testing.assert_frame_equal(table(small_disk), table(calm))
+    pd.testing.assert_frame_equal(run(study, small_disk), calm[1])
