@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from ecgscale.lab import Lab, read_json, write_json
+from ecgscale.lab import DiskFull, Lab, read_json, write_json
 from ecgscale.study import work
 from ecgscale.study.executors import Lost, Place, Progress
 from ecgscale.study.jobs import Outcome, Work, do
@@ -92,7 +92,10 @@ def remote_job(
     work.set_up(threads)
     channel = Channel(Path(folder))
     tell = channel.teller(todo.name)
-    tell(0, 0.0)
+    try:
+        tell(0, 0.0)
+    except DiskFull as error:
+        return Outcome(full=str(error))
     before = channel.progress(todo.name).flop
     outcome = do(Lab(lab_root), todo, device, tell, lambda: stopped() or channel.halted())
     return replace(outcome, flop=before + outcome.flop)
