@@ -24,7 +24,7 @@ from ecgscale.training import checkpoint, distributed, pretrain
 from ecgscale.training.batch_norm import SharedBatchNorm
 
 SPLIT = SplitRule(by="patients", fractions=(0.6, 0.2, 0.2))
-STEPS, BRIEF, BATCH = 50, 15, 9  # a batch that two processes cannot share evenly
+STEPS, BRIEF, BATCH = 50, 10, 9  # a batch that two processes cannot share evenly
 LR = 1e-4  # larger ones blow rounding up: a run whose first weights differ by 1e-7 ends as far away
 CLOSE = 1e-4  # of a loss
 DRIFT = 3e-4  # of a weight, and of its tensor's largest: rounding may turn a ReLU over whose input is below 1e-6
