@@ -37,7 +37,9 @@ from ecgscale.study import execute as execution
 from ecgscale.study.bench import Machine
 from ecgscale.study.bind import Binder
 from ecgscale.study.declared import declare
+from ecgscale.study.executors import Place, executor_spec
 from ecgscale.study.expand import Plan, expand
+from ecgscale.study.session import execute
 from ecgscale.study.status import status_of
 from ecgscale.study.study import Study
 from ecgscale.study.table import build_table
@@ -121,9 +123,10 @@ def rivals(given: argparse.Namespace) -> None:
             print(f"| {feed.name} | {theirs:.1f} s | scaled: {scale * theirs:.0f} s | {theirs / ours:.2f} × ours |")
 
 
-def _execute(plan: Plan, runs: dict, lab: Lab, given: argparse.Namespace, executor: Workers) -> None:  # type: ignore[type-arg]
+def _execute(plan: Plan, runs: dict, lab: Lab, given: argparse.Namespace, pool: Workers) -> None:  # type: ignore[type-arg]
     some = replace(plan, runs={**{k: p for k, p in plan.runs.items() if p.role == "codebook"}, **runs}, handcrafted=[])
-    _, failures = execution.execute(some, lab, given.workers, given.device, executor, Console(stderr=True))
+    local = executor_spec("local", {}).open(Place(lab, 1, given.device, pool))
+    _, failures = execute(some, lab, local, Console(stderr=True))
     assert not failures, failures
 
 
