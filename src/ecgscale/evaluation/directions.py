@@ -39,8 +39,11 @@ class Standard:
         full = _complete(x, median, gaps)
         deviation = full.std(axis=0)
         kept = deviation > CONSTANT * np.abs(full).max(axis=0, initial=0.0)
-        mean = full[:, kept].mean(axis=0)
-        return cls(median, gaps, kept, mean, deviation[kept]), (full[:, kept] - mean) / deviation[kept]
+        z = full[:, kept]  # a copy
+        mean = z.mean(axis=0)
+        z -= mean
+        z /= deviation[kept]
+        return cls(median, gaps, kept, mean, deviation[kept]), z
 
     def centred(self, x: npt.ArrayLike) -> Array:
         """Return features [record, feature] as [record, kept] minus the training mean.
@@ -70,7 +73,7 @@ class Features:
         """Return the map and the directions [record, direction] of training features [record, feature]."""
         standard, z = Standard.fit(x)
         root = np.sqrt(max(1, z.shape[1]))
-        z = z / root
+        z /= root
         axes = _principal_axes(z)
         return cls(standard, axes / (standard.deviation * root)[:, None]), z @ axes
 
