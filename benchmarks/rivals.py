@@ -131,7 +131,7 @@ class Records(Dataset[dict[str, Any]]):
         self.folder, self.rows, self.codes, self.rate_hz = folder, rows, codes, corpus.rate_hz
         beats, index = corpus.beats(np.arange(len(corpus))), corpus.index
         self.beats, self.patient = torch.from_numpy(beats), torch.from_numpy(corpus.patients(np.arange(len(corpus))))
-        known = index[[f"label.{name}" for name in labels]].to_numpy(np.float32)
+        known = index[[f"label.{name}" for name in labels]].to_numpy(np.float32, copy=True)
         self.labels = torch.from_numpy(known)
 
     def __len__(self) -> int:

@@ -70,7 +70,7 @@ def test_status_says_what_is_not_ingested_and_ingests_nothing(
 
 
 def test_plan_is_complete_in_a_pipe(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    show.show_plan("smoke", lab, {}, TINY)
+    show.show_plan("smoke", lab, {}, TINY, workers=1)
     text = capsys.readouterr().out
     assert "…" not in text
     row = next(line for line in text.splitlines() if "resnet1d supervised" in line)
