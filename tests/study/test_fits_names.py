@@ -16,7 +16,7 @@ def table(*corpora: str) -> pd.DataFrame:
             "run": f"{corpus}-{n}-{d}", "cell": f"{n}-{d}", "branch": f"{corpus}-{n}", "seed": 0, "role": "grid",
             "metric": "loss", "part": "test", "value": 0.5 + 1 / n, "backbone": "s4", "objective": "supervised",
             "pretrain": corpus, "eval_corpus": ood or "simulated", "task": "simulated_all", "protocol": "linear",
-            "checkpoint": "best", "split": "ood" if ood else "id", "N": float(n), "D": float(d),
+            "checkpoint": "best", "unit": "nats", "split": "ood" if ood else "id", "N": float(n), "D": float(d),
         }
         for corpus, n, d, ood in product(corpora, (10, 20, 40), (100, 200, 400), ("", "ludb"))
     ]  # fmt: skip

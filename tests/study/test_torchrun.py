@@ -61,6 +61,7 @@ def test_two_processes_pause_and_go_on_and_leave_what_one_leaves(tmp_path: Path)
 def test_a_process_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = ingest(part("datasets", {"name": "simulated", "count": 20}), None, Form(length_s=2.56), tmp_path / "data")
     about = {"folder": str(tmp_path), "corpus": str(corpus.path), "codes": None, "device": "cpu", "sharded": False}
+    about |= {"flop_per_record": 1.0, "trunk": None}
     write_json(tmp_path / "job.json", {**about, "run": _planned(corpus).run.dump()})
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(SystemExit):

@@ -91,7 +91,8 @@ def train(name: str, folder: Path, root: Path, steps: int = 0, stop: bool = Fals
     asked = iter(range(1, steps + 1))
     halt = (lambda: next(asked) == PAUSE_AT) if stop else None
     try:
-        return pretrain.pretrain(spec(name, corpus, steps), folder, corpus, codes, halt=halt, **more)
+        run = spec(name, corpus, steps)
+        return pretrain.pretrain(run, folder, corpus, codes, halt=halt, flop_per_record=1.0, **more)
     except pretrain.Paused:
         return None
 

@@ -51,7 +51,8 @@ def build_table(plan: Plan, lab: Lab, failures: dict[str, str] | None = None) ->
     lab.save()
     frame = gathered.frame().reindex(columns=list(COLUMNS))
     frame["status"] = frame["status"].astype(object).fillna("ok")
-    for column in ("N", "N_total", "D", "seen", "C", "lr", "value", "lo", "hi", "label_fraction"):
+    frame["label_fraction"] = frame["label_fraction"].astype("float64").fillna(1.0)
+    for column in ("N", "N_total", "D", "seen", "C", "lr", "value", "lo", "hi"):
         frame[column] = frame[column].astype("float64")
     for column in ("seed", "step", "batch", "steps", "labels", "n", "n_pos"):
         frame[column] = frame[column].astype("Int64")
@@ -102,7 +103,6 @@ def _run_columns(plan: Plan, planned: PlannedRun) -> dict[str, Any]:
         "schedule": run.recipe.schedule,
         "labels": len(labels),
         "label_set": _label_set(labels),
-        "label_fraction": 1.0,
         "branch": run.trunk,
     }
 
@@ -200,7 +200,7 @@ def _against_random(plan: Plan, lab: Lab) -> list[tuple[dict[str, Any], dict[str
             name, step = next(iter(chosen_steps(run, result).items()))
             unit = "nats" if e.spec.task.output == "binary" else "sd2"
             measured = {"part": "test", "metric": "loss_minus_random", "unit": unit, "value": difference, "lo": lo,
-                        "hi": hi, "n": len(ours)}  # fmt: skip
+                        "hi": hi, "n": len(ours), "label_fraction": e.spec.fraction}  # fmt: skip
             at = {**_at(run, result, name, step), **_eval_columns(e)}
             rows.append((_run_columns(plan, planned), {**at, **measured}))
     return rows
