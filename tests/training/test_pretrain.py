@@ -26,6 +26,20 @@ OBJECTIVES = {
         {"name": "beat_codes", "codes": 16},
         {"name": "masked_beats", "codes": 16, "codebook": "none"},
     ],
+    "patchtst": [
+        {"name": "mae"},
+        {"name": "jepa"},
+        {"name": "data2vec"},
+        {"name": "dinosr", "codes": 16},
+        {"name": "hubert", "prototypes": (8, 16)},
+    ],
+    "net1d": [{"name": "cpc", "negatives": 16}],
+}
+BACKBONES = {
+    "resnet1d": {"dial": 0.03},
+    "beat_transformer": {"dial": 12.0},
+    "patchtst": {"dial": 8.0, "patch": 50},
+    "net1d": {"dial": 0.1, "causal": True},
 }
 TIMES = {"seconds", "training_seconds"}
 PAIRS = [(backbone, objective) for backbone, objectives in OBJECTIVES.items() for objective in objectives]
@@ -45,10 +59,9 @@ def codes(corpus: Corpus) -> np.ndarray:
 
 
 def spec(backbone: str, objective: dict, corpus: Corpus, steps: int = 8, **recipe: float) -> RunSpec:
-    dial = 0.03 if backbone == "resnet1d" else 12.0
     return RunSpec(
-        role="grid", backbone={"name": backbone, "dial": dial}, objective=objective, leads=12, samples=corpus.samples,
-        corpus=corpus.digest, split=SPLIT, D=64, seed=3,
+        role="grid", backbone={"name": backbone, **BACKBONES[backbone]}, objective=objective, leads=12,
+        samples=corpus.samples, corpus=corpus.digest, split=SPLIT, D=64, seed=3,
         recipe=Recipe(**{
             "steps": steps, "batch": 8, "lr": 1e-3, "warmup": 2, "validations": 2, "validation_records": 16, **recipe,
         }),
@@ -67,7 +80,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     run = spec(backbone, objective, corpus)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir(), broken.mkdir()
-    expected = pretrain.pretrain(run, whole, corpus, codes)
+    expected = pretrain.pretrain(run, whole, corpus, codes, flop_per_record=1.0)
     monkeypatch.setattr(pretrain, "SAVE_EVERY_S", -1.0)  # at every step
 
     def stop(step: int, flop: float) -> None:
@@ -75,9 +88,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        pretrain.pretrain(run, broken, corpus, codes, progress=stop)
+        pretrain.pretrain(run, broken, corpus, codes, progress=stop, flop_per_record=1.0)
     assert checkpoint.load_state(broken)["step"] == 5  # type: ignore[index]
-    resumed = pretrain.pretrain(run, broken, corpus, codes)
+    resumed = pretrain.pretrain(run, broken, corpus, codes, flop_per_record=1.0)
     assert resumed.model_copy(update=expected.model_dump(include=TIMES)) == expected
     for step in {expected.best, expected.steps}:
         a, b = (load_file(f / "checkpoints" / f"{step}.safetensors") for f in (whole, broken))

@@ -102,9 +102,12 @@ def _several(values: list[Any]) -> str:
 def results(rows: pd.DataFrame, metric: str) -> Table:
     """Return one metric, tasks down and families and baselines across; `rows` holds one run per contestant.
 
-    The best value of a task is marked `best`; those whose interval overlaps that of the best are marked `tie`.
+    Losses of regression, in variances, are left to the study's table. The best value of a task is marked `best`; those
+    whose interval overlaps that of the best are marked `tie`.
     """
-    rows = rows[rows["metric"] == metric].assign(who=lambda f: [contestant(r) for r in records_of(f)])
+    rows = rows[(rows["metric"] == metric) & (rows["unit"] != "sd2")].assign(
+        who=lambda f: [contestant(r) for r in records_of(f)]
+    )
     rows = rows.drop_duplicates(["eval_corpus", "task", "protocol", "who"])
     order = {"grid": 0, "random": 1, "handcrafted": 2}
     first = rows.drop_duplicates("who")

@@ -174,7 +174,8 @@ def _timed(
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            pretrain(run.model_copy(update=some), Path(folder), corpus, codes, device, halt=enough)
+            spec = run.model_copy(update=some)
+            pretrain(spec, Path(folder), corpus, codes, device, halt=enough, flop_per_record=1.0)  # counted once a kind
         except _Enough:
             _wait(device)
             steps[-1] = time.perf_counter()
