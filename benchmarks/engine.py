@@ -38,7 +38,8 @@ from ecgscale.study.bench import Machine
 from ecgscale.study.bind import Binder
 from ecgscale.study.declared import declare
 from ecgscale.study.executors import Place, executor_spec
-from ecgscale.study.expand import Plan, expand
+from ecgscale.study.expand import expand
+from ecgscale.study.plan import Plan
 from ecgscale.study.session import execute
 from ecgscale.study.status import status_of
 from ecgscale.study.study import Study

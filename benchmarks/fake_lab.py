@@ -11,7 +11,8 @@ import numpy as np
 from ecgscale.lab import Lab
 from ecgscale.runs import RunResult
 from ecgscale.study.bind import Binder
-from ecgscale.study.expand import HANDCRAFTED, Plan, PlannedEval, PlannedRun, expand
+from ecgscale.study.expand import expand
+from ecgscale.study.plan import HANDCRAFTED, Plan, PlannedEval, PlannedRun
 from ecgscale.study.study import Study
 from ecgscale.study.work import codes_path, opened
 

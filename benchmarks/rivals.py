@@ -28,7 +28,7 @@ from ecgscale.data.corpus import Corpus
 from ecgscale.data.split import corpus_parts
 from ecgscale.evaluation.evaluate import EvalSpec
 from ecgscale.runs import RunSpec, build
-from ecgscale.study.expand import PlannedRun
+from ecgscale.study.plan import PlannedRun
 from ecgscale.study.work import opened
 from ecgscale.views import cut_beats, most_beats
 from training import LEADS, PlainBeats, PlainResNet

@@ -25,8 +25,9 @@ from ecgscale.study import execute as execution
 from ecgscale.study.bind import Binder
 from ecgscale.study.effects import effects_of
 from ecgscale.study.executors import Place, executor_spec
-from ecgscale.study.expand import Plan, Search, expand
+from ecgscale.study.expand import expand
 from ecgscale.study.fits import fit_all
+from ecgscale.study.plan import Plan, Search
 from ecgscale.study.ranking import ranking_of
 from ecgscale.study.session import execute
 from ecgscale.study.study import Study, StudyError

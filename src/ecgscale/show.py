@@ -26,7 +26,8 @@ from ecgscale.study.bench import Bench, Machine
 from ecgscale.study.bind import Binder
 from ecgscale.study.declared import declare
 from ecgscale.study.events import write_events
-from ecgscale.study.expand import HANDCRAFTED, Plan, expand
+from ecgscale.study.expand import expand
+from ecgscale.study.plan import HANDCRAFTED, Plan
 from ecgscale.study.price import Estimate, Sizes, price
 from ecgscale.study.room import CannotFit, Room, disk, refusals, side_by_side, size
 from ecgscale.study.status import plot, status_of

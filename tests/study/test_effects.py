@@ -20,7 +20,7 @@ from ecgscale.runs import Recipe, RunSpec
 from ecgscale.spec import part
 from ecgscale.study import compared
 from ecgscale.study.effects import effects_of
-from ecgscale.study.expand import PlannedEval, PlannedRun
+from ecgscale.study.plan import PlannedEval, PlannedRun
 from ecgscale.study.ranking import ranking_of
 
 RECORDS = 120

@@ -15,7 +15,7 @@ from ecgscale.lab import Lab
 from ecgscale.runs import Recipe, RunSpec
 from ecgscale.spec import part
 from ecgscale.study.events import EventsError, name_of, write_events
-from ecgscale.study.expand import PlannedRun
+from ecgscale.study.plan import PlannedRun
 
 LINES = [
     {"step": 5, "seen": 40, "loss": 2.5, "lr": 1e-3, "accuracy": 0.25},

@@ -19,8 +19,9 @@ from ecgscale.lab import Lab, write_json
 from ecgscale.study import execute, session, work, workers
 from ecgscale.study.bind import Binder, Source
 from ecgscale.study.executors import Lost, Progress, local
-from ecgscale.study.expand import PlannedRun, expand
+from ecgscale.study.expand import expand
 from ecgscale.study.jobs import Outcome, Where, Work, do
+from ecgscale.study.plan import PlannedRun
 from ecgscale.study.status import plot, status_of
 from ecgscale.study.study import Study, StudyError
 

@@ -13,7 +13,8 @@ from ecgscale.data.mixture import Mixture
 from ecgscale.datasets.simulated import Simulated
 from ecgscale.lab import Lab
 from ecgscale.study.bind import Binder
-from ecgscale.study.expand import Plan, expand
+from ecgscale.study.expand import expand
+from ecgscale.study.plan import Plan
 from ecgscale.study.study import Study, StudyError
 from ecgscale.units import LEADS
 

@@ -12,7 +12,7 @@ import pytest
 
 from ecgscale.lab import Lab
 from ecgscale.study import status, table
-from ecgscale.study.expand import Plan
+from ecgscale.study.plan import Plan
 from ecgscale.study.status import status_of
 from ecgscale.study.study import Study
 from ecgscale.study.table import build_table

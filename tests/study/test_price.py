@@ -13,8 +13,8 @@ from ecgscale.lab import Lab
 from ecgscale.study import bench as benches
 from ecgscale.study.bench import Bench, Machine, kind, set_of
 from ecgscale.study.declared import Declared, declare
-from ecgscale.study.expand import Plan
 from ecgscale.study.measure import Rates, measure
+from ecgscale.study.plan import Plan
 from ecgscale.study.price import price
 from ecgscale.study.room import CannotFit, Room, refusals
 from ecgscale.study.study import Study

@@ -16,7 +16,7 @@ from ecgscale.lab import Lab
 from ecgscale.runs import Recipe, RunResult, RunSpec
 from ecgscale.spec import part
 from ecgscale.study import table, work
-from ecgscale.study.expand import PlannedEval, PlannedRun
+from ecgscale.study.plan import PlannedEval, PlannedRun
 from ecgscale.study.stored import load_evaluation, load_losses
 
 RECORDS = 80

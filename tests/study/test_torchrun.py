@@ -14,7 +14,7 @@ from ecgscale.runs import Recipe, RunResult, RunSpec
 from ecgscale.spec import part
 from ecgscale.study import torchrun, work
 from ecgscale.study.bind import Source
-from ecgscale.study.expand import PlannedRun
+from ecgscale.study.plan import PlannedRun
 from ecgscale.training import checkpoint
 from ecgscale.training.pretrain import Paused, TrainingError
 

@@ -26,9 +26,9 @@ from ecgscale.lab import Lab, read_json, write_json
 from ecgscale.loader import Rows
 from ecgscale.runs import RunSpec
 from ecgscale.spec import Explained, Spec, SpecError, digest
-from ecgscale.study.expand import Plan, PlannedEval
 from ecgscale.study.machine import set_up
 from ecgscale.study.measure import Rates, measure
+from ecgscale.study.plan import Plan, PlannedEval
 from ecgscale.study.work import opened
 from ecgscale.training.peak import peak_flops
 

@@ -10,7 +10,7 @@ import numpy as np
 from ecgscale.fitting.resample import Measured
 from ecgscale.lab import Lab
 from ecgscale.spec import Plugin
-from ecgscale.study.expand import Plan, PlannedEval, PlannedRun
+from ecgscale.study.plan import Plan, PlannedEval, PlannedRun
 from ecgscale.study.stored import load_evaluation, load_losses
 from ecgscale.study.work import opened
 

@@ -27,7 +27,8 @@ from ecgscale.datasets import DatasetSpec
 from ecgscale.lab import Lab
 from ecgscale.spec import digest
 from ecgscale.study.bind import Binder, Mixed, Source
-from ecgscale.study.expand import Plan, PlannedRun, expand
+from ecgscale.study.expand import expand
+from ecgscale.study.plan import Plan, PlannedRun
 from ecgscale.study.price import Sizes
 from ecgscale.study.study import Arm, Study
 

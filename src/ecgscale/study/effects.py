@@ -15,7 +15,7 @@ from typing import Any
 from ecgscale.fitting.effects import MEAN, Effects, Scores, complete, two_way
 from ecgscale.lab import Lab
 from ecgscale.study.compared import SCORES, cells_of, compared, scored
-from ecgscale.study.expand import Plan, PlannedEval, PlannedRun
+from ecgscale.study.plan import Plan, PlannedEval, PlannedRun
 
 
 def effects_of(plan: Plan, lab: Lab, seed: int = 0) -> dict[str, Any]:

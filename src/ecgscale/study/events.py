@@ -10,7 +10,7 @@ from typing import Any
 
 from ecgscale.lab import Lab, read_json
 from ecgscale.spec import Explained
-from ecgscale.study.expand import Plan, PlannedRun
+from ecgscale.study.plan import Plan, PlannedRun
 from ecgscale.training.checkpoint import read_curve
 
 GROUPS = {"loss": "loss/training", "validation": "loss/validation", "lr": "recipe/lr", "seen": "recipe/seen"}

@@ -12,7 +12,7 @@ from rich.console import Console
 from ecgscale.lab import Lab
 from ecgscale.study import work
 from ecgscale.study.bind import Binder, Source
-from ecgscale.study.expand import Plan, PlannedRun
+from ecgscale.study.plan import Plan, PlannedRun
 from ecgscale.study.stored import load_evaluation
 from ecgscale.study.study import Study, StudyError
 from ecgscale.study.workers import Workers

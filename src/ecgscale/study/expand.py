@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from ecgscale.data import intervals
 from ecgscale.data.corpus import Corpus
 from ecgscale.data.mixture import Mixture
 from ecgscale.data.split import SplitRule, corpus_parts, shared_signals
@@ -18,83 +15,12 @@ from ecgscale.lab import Lab, read_json
 from ecgscale.runs import Recipe, Role, RunSpec
 from ecgscale.spec import Plugin, SpecError
 from ecgscale.study.bind import Binder, Source
+from ecgscale.study.plan import Plan, PlannedEval, PlannedRun, Search
 from ecgscale.study.stored import load_evaluation
 from ecgscale.study.study import Arm, Evaluation, Family, Study, StudyError
-from ecgscale.study.tuning import Tuned, search
+from ecgscale.study.tuning import search
 from ecgscale.training import recipe
 from ecgscale.training.size import SizeError, solve
-
-HANDCRAFTED = f"handcrafted-{intervals.REVISION}"  # stands for a run's uid
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedEval:
-    """An evaluation and how the table names it."""
-
-    spec: EvalSpec
-    source: Source
-    split: str
-    shift: str
-    title: str
-
-    @property
-    def plain(self) -> bool:
-        """Whether it is the exact linear probe on all labels, whose losses in nats families are compared by."""
-        return (self.spec.protocol, self.spec.fraction, self.spec.task.output) == ("linear", 1.0, "binary")
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedRun:
-    """A run, where it stands in the study, and what is measured on it."""
-
-    run: RunSpec
-    arm: str
-    role: str  # `grid` only where the arm enters the laws; `branch`: of a shorter point of a trunk
-    target: int  # parameters asked for
-    source: Source
-    codebook: str | None  # uid of the run whose codes it predicts
-    evaluations: tuple[PlannedEval, ...]
-    provisional: bool = False  # its learning rate is still searched: priced, not run
-    before: str | None = None  # uid of the run on whose trunk it goes on
-    begins: int = 0  # the step from which it goes on there
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """The search of one family's learning rate at one size."""
-
-    family: str
-    arm: str
-    size: int  # parameters asked for
-    D: int
-    criterion: str
-    found: Tuned
-
-
-@dataclass
-class Plan:
-    """All there is to do for a study."""
-
-    study: Study
-    runs: dict[str, PlannedRun] = field(default_factory=dict)
-    handcrafted: list[PlannedEval] = field(default_factory=list)
-    skipped: list[dict[str, str]] = field(default_factory=list)  # {what, reason}
-    sources: dict[str, Source] = field(default_factory=dict)  # label → source
-    overlaps: list[dict[str, Any]] = field(default_factory=list)
-    floors: dict[str, dict[str, float]] = field(default_factory=dict)  # corpus label → task → nats
-    notes: list[str] = field(default_factory=list)
-    tuning: list[Search] = field(default_factory=list)
-
-    @property
-    def waiting(self) -> bool:
-        """Whether learning rates are still searched: the grid then stands in the plan with the rates it starts from."""
-        return any(s.found.waiting for s in self.tuning)
-
-    def skip(self, what: str, reason: str) -> None:
-        """Note once what is left out and why."""
-        entry = {"what": what, "reason": reason}
-        if entry not in self.skipped:
-            self.skipped.append(entry)
 
 
 def expand(study: Study, binder: Binder) -> Plan:

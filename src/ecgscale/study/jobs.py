@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from ecgscale.claims import ClaimLost
 from ecgscale.lab import DiskFull, Lab
 from ecgscale.study import work
-from ecgscale.study.expand import HANDCRAFTED, PlannedEval, PlannedRun
+from ecgscale.study.plan import HANDCRAFTED, PlannedEval, PlannedRun
 from ecgscale.training.pretrain import Paused
 
 

@@ -17,7 +17,7 @@ from ecgscale.lab import Lab
 from ecgscale.spec import part
 from ecgscale.study.bench import Bench, Rates, kind, set_of
 from ecgscale.study.execute import pending
-from ecgscale.study.expand import HANDCRAFTED, Plan, PlannedEval, PlannedRun
+from ecgscale.study.plan import HANDCRAFTED, Plan, PlannedEval, PlannedRun
 from ecgscale.study.stored import load_evaluation
 from ecgscale.study.work import opened
 

@@ -12,7 +12,7 @@ from typing import Any
 from ecgscale.fitting.ranking import ranking
 from ecgscale.lab import Lab
 from ecgscale.study.compared import SCORES, cells_of, compared, scored
-from ecgscale.study.expand import Plan
+from ecgscale.study.plan import Plan
 
 
 def ranking_of(plan: Plan, lab: Lab, seed: int = 0) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 from ecgscale.lab import Lab
 from ecgscale.spec import Explained
 from ecgscale.study.bench import Bench, kind
-from ecgscale.study.expand import Plan, PlannedRun
+from ecgscale.study.plan import Plan, PlannedRun
 from ecgscale.study.price import Estimate
 
 SPARE = 0.95  # of free memory and disk that may be planned with

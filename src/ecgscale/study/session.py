@@ -15,8 +15,8 @@ from ecgscale.study import work
 from ecgscale.study.display import Display
 from ecgscale.study.execute import Budget, Spent, done, pending, trained_weight, weight
 from ecgscale.study.executors import Executor, Lost
-from ecgscale.study.expand import HANDCRAFTED, Plan, PlannedEval, PlannedRun
 from ecgscale.study.jobs import Outcome, Work
+from ecgscale.study.plan import HANDCRAFTED, Plan, PlannedEval, PlannedRun
 from ecgscale.study.stored import load_evaluation
 
 POLL_S = 0.5  # between two looks at the steps of the runs under way

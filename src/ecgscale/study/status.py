@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from ecgscale.lab import Lab, read_json
 from ecgscale.study.execute import pending, trained_weight, weight
-from ecgscale.study.expand import Plan, PlannedRun
 from ecgscale.study.index import IndexedLab
+from ecgscale.study.plan import Plan, PlannedRun
 from ecgscale.training.checkpoint import read_curve
 
 BARS = "▁▂▃▄▅▆▇█"

@@ -11,8 +11,8 @@ from ecgscale.evaluation.bootstrap import paired_difference
 from ecgscale.lab import COLUMNS, Lab
 from ecgscale.runs import RunResult
 from ecgscale.spec import digest
-from ecgscale.study.expand import HANDCRAFTED, Plan, PlannedEval, PlannedRun
 from ecgscale.study.index import IndexedLab
+from ecgscale.study.plan import HANDCRAFTED, Plan, PlannedEval, PlannedRun
 from ecgscale.study.stored import load_evaluation, load_losses
 from ecgscale.study.work import chosen_steps, opened
 

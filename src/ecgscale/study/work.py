@@ -27,8 +27,8 @@ from ecgscale.loader import Loader, Rows
 from ecgscale.runs import RunResult, RunSpec, build, check_input, load_backbone, load_objective
 from ecgscale.spec import digest
 from ecgscale.study import torchrun
-from ecgscale.study.expand import HANDCRAFTED, PlannedEval, PlannedRun
 from ecgscale.study.machine import environment, speed
+from ecgscale.study.plan import HANDCRAFTED, PlannedEval, PlannedRun
 from ecgscale.study.stored import load_evaluation
 from ecgscale.training import flops
 from ecgscale.training.checkpoint import Trunk
