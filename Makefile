@@ -20,14 +20,14 @@ quickstart: $(VENV)/.runtime  ## the main job on the embedded default: from noth
 	$(RUN)/ecgscale run quickstart --lab lab
 
 test: $(VENV)/.dev  ## the tests, a process per core
-	$(RUN)/python -m pytest -n auto --dist loadfile
+	$(RUN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev  ## format, lint, types, imports, fast tests
 	$(RUN)/ruff format --check .
 	$(RUN)/ruff check .
 	$(RUN)/mypy
 	$(RUN)/lint-imports
-	$(RUN)/python -m pytest -n auto --dist loadfile --ignore=tests/e2e
+	$(RUN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --ignore=tests/e2e
 
 format: $(VENV)/.dev
 	$(RUN)/ruff format .

@@ -15,6 +15,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy and torch are impo
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+FIRST = ("tests/e2e/", "tests/study/", "tests/training/")  # files that take minutes: begun first, so none is waited for
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; `--no-loadscope-reorder` keeps it so where processes share the tests."""
+    items.sort(key=lambda item: next((i for i, name in enumerate(FIRST) if name in item.nodeid), len(FIRST)))
+
+
 def _beside(name: str) -> Path:
     folder = SHARED / name
     if not folder.is_dir():

@@ -20,7 +20,7 @@ import pytest
 from ecgscale import api
 
 CHANGES: dict[str, Any] = {
-    "training.steps": 120, "data.code.count": 100, "data.hospital.count": 60, "arm.0.sizes": [20_000],
+    "training.steps": 80, "data.code.count": 100, "data.hospital.count": 60, "arm.0.sizes": [20_000],
     "arm.0.records": [20, 30, 40], "arm.0.families": ["resnet1d-supervised"], "resamples": 20, "fit_resamples": 5,
 }  # fmt: skip
 SLURM = Path(__file__).parent / "slurm"

@@ -92,7 +92,7 @@ def test_three_kills_lose_nothing_and_repeat_nothing(smoke_lab: Path, tmp_path: 
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        time.sleep(draw.uniform(4, 14))
+        time.sleep(draw.uniform(3, 9))
         os.kill(process.pid, signal.SIGKILL)  # the main process only: its workers must end by themselves
         process.wait()
         time.sleep(0.5)
