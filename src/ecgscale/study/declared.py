@@ -32,7 +32,8 @@ from ecgscale.study.plan import Plan, PlannedRun
 from ecgscale.study.price import Sizes
 from ecgscale.study.study import Arm, Study
 
-SIMULATED = 400  # records of the simulator that stand for all
+SIMULATED = 400  # records of the simulator that stand for all, and more where a part would else have fewer than
+IN_PART = 8  # of them
 FOLDS = 10
 
 
@@ -125,12 +126,19 @@ class Standins(Binder):
             asked = self.study.dataset(name)
             root: Path | None = self.folder / "samples" / name
             if asked.simulated:
-                root, spec = None, asked.model_copy(update={"count": min(asked.count, SIMULATED)})  # type: ignore[attr-defined]
+                enough = max(SIMULATED, math.ceil(IN_PART / min(_fractions(self.study))))
+                root, spec = None, asked.model_copy(update={"count": min(asked.count, enough)})  # type: ignore[attr-defined]
             else:
                 spec = type(asked).sample(root, seed=len(self._made))  # type: ignore[arg-type]
             described = self.study.data.get(name, {})
             self._made[name] = _Sampled(spec, name, _labels(self.study), described), root
         return self._made[name]
+
+
+def _fractions(study: Study) -> list[float]:
+    """Return the shares of patients that the study's parts have."""
+    rules = [study.split.fractions, *(e.fractions for e in study.evaluate if e.fractions)]
+    return [share for fractions in rules for share in fractions if share > 0]
 
 
 def _labels(study: Study) -> tuple[str, ...]:
