@@ -228,7 +228,7 @@ def run_as_user(planned: PlannedRun, feed: Feed, codes: Any) -> list[float]:
 
 def _train(model: nn.Module, run: RunSpec, corpus: Corpus, feed: Feed, codes: Any) -> None:
     parts, recipe = corpus_parts(corpus, run.split, run.order), run.recipe
-    labels = tuple(getattr(run.objective, "labels", ()))
+    labels = run.labels
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.lr, total_steps=recipe.steps + 1)
     held_out = parts["validation"][: recipe.validation_records]

@@ -30,6 +30,7 @@ from ecgscale.study.fits import fit_all
 from ecgscale.study.plan import Plan, Search
 from ecgscale.study.ranking import ranking_of
 from ecgscale.study.session import execute
+from ecgscale.study.stored import load_failures
 from ecgscale.study.study import Study, StudyError
 from ecgscale.study.table import build_table
 from ecgscale.study.work import write_table
@@ -79,7 +80,7 @@ def run(
     binder = Binder(study, lab, data or {})
     settings = executor_spec(on, dict(options or {}))
     here, threads = (device_of(device) if on == "local" else "cpu"), study.training.threads
-    workers = workers or max(1, (os.cpu_count() or 1) // threads)
+    workers = workers_of(workers, threads)
     with Workers(workers, threads, torch.cuda.device_count() if here == "cuda" else 0) as pool, ExitStack() as stack:
         executor = settings.open(Place(lab, threads, here if on == "local" else device, pool))
         stack.callback(executor.close)
@@ -93,7 +94,7 @@ def run(
             if outcome.full:
                 left = len(execution.pending(plan, lab))
                 raise DiskFull(f"{outcome.full}; {left} runs are left: make room and run the same command again")
-            known = _failures(plan, lab) if outcome.paused else {}  # of what this call did not try again
+            known = load_failures(lab, study.name) if outcome.paused else {}  # of what this call did not try again
             failures = known | failures
             _write_study(plan, lab, failures)
             if outcome.paused or not plan.waiting:
@@ -122,7 +123,7 @@ def run(
 def table(study: str | Path | Study, lab: Lab | Path | str = "lab", data: Bindings | None = None) -> pd.DataFrame:
     """Return a study's table from what the lab holds."""
     plan, where = planned(study, lab, data, None)
-    return build_table(plan, where, _failures(plan, where))
+    return build_table(plan, where, load_failures(where, plan.study.name))
 
 
 def fit(
@@ -133,7 +134,7 @@ def fit(
 ) -> list[dict[str, Any]]:
     """Fit the laws of a study to what the lab holds; returns the dumps of the fits."""
     plan, where = planned(study, lab, data, changes)
-    frame = build_table(plan, where, _failures(plan, where))
+    frame = build_table(plan, where, load_failures(where, plan.study.name))
     write_table(where.study(plan.study.name) / "table.parquet", frame)
     return fit_all(frame, plan.floors, where, plan.study.name, plan.study.fit_resamples, None)
 
@@ -147,7 +148,7 @@ def report(
 ) -> Path:
     """Write the report of a study from what the lab holds; returns the page."""
     plan, where = planned(study, lab, data, changes)
-    frame = build_table(plan, where, _failures(plan, where))
+    frame = build_table(plan, where, load_failures(where, plan.study.name))
     fits = fit_all(frame, plan.floors, where, plan.study.name, plan.study.fit_resamples, None)
     return _report(plan, where, frame, fits, command or f"ecgscale report {plan.study.name}")
 
@@ -233,6 +234,11 @@ def planned(
     return expand(study, binder), lab
 
 
+def workers_of(asked: int | None, threads: int) -> int:
+    """Return how many processes of so many threads work at once: what was asked for, or as many as there are cores."""
+    return asked or max(1, (os.cpu_count() or 1) // threads)
+
+
 def device_of(device: str) -> str:
     """Return "cpu" or "cuda" for what was asked: "auto", "cpu" or "cuda".
 
@@ -253,11 +259,6 @@ def _write_study(plan: Plan, lab: Lab, failures: dict[str, str]) -> None:
         folder / "runs.json", {key: {"uid": p.run.uid, "role": p.role, "arm": p.arm} for key, p in plan.runs.items()}
     )
     write_json(folder / "failures.json", failures)
-
-
-def _failures(plan: Plan, lab: Lab) -> dict[str, str]:
-    stored: dict[str, str] | None = read_json(lab.study(plan.study.name) / "failures.json")
-    return stored or {}
 
 
 def notes_of(plan: Plan) -> list[str]:

@@ -4,7 +4,7 @@ A step's batch is cut into as many runs of consecutive rows as there are ranks, 
 inside `sharing`. There, a loss is this rank's *share*: the shares of all ranks add up to the loss of the whole batch,
 and so do their gradients. Hence sums over the batch are divided by the whole batch's counts (`total`), and whatever
 compares rows sees those of all ranks (`gather`, whose gradient adds up what every rank's share says of a row). Random
-numbers are drawn for the whole batch and cut to the rows that are here (`rand`, `cut`), so that any number of ranks
+numbers are drawn for the whole batch and cut to the rows that are here (`cut`), so that any number of ranks
 trains the same model up to rounding.
 
 Outside `sharing`, and in a process of its own, every function here returns what it was given.
@@ -135,11 +135,6 @@ def cut(make: Callable[[tuple[int, ...]], Tensor], shape: Sequence[int], at: int
     whole[at] = total * each
     made = make(tuple(whole))
     return made.unflatten(at, (total, each)).index_select(at, mine.to(made.device)).flatten(at, at + 1)
-
-
-def rand(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Return this rank's rows of uniform random numbers [row, ...] for the whole batch, on the CPU."""
-    return cut(lambda whole: torch.rand(whole, generator=generator), shape)
 
 
 @torch.no_grad()

@@ -90,6 +90,17 @@ class RunSpec(Spec):
         """Return all fields with the loop's revision."""
         return {"revision": self.revision, **super().dump()}
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels it is trained on; none of a self-supervised run."""
+        return tuple(getattr(self.objective, "labels", ()))
+
+    @property
+    def family(self) -> str:
+        """Backbone and objective for a reader, as "s4 cpc" or "s4 random weights"."""
+        objective = self.objective.part_name() if self.objective is not None else "random weights"
+        return f"{self.backbone.part_name()} {objective}"
+
     @cached_property
     def cell(self) -> str:
         """The uid without the seed: runs of one cell differ by their seed only."""

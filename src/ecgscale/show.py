@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from rich.text import Text
 from ecgscale import api
 from ecgscale.api import Bindings, console
 from ecgscale.fitting import fit_file
-from ecgscale.lab import Lab, read_json
+from ecgscale.lab import Lab
 from ecgscale.study import bench as benches
 from ecgscale.study import execute as execution
 from ecgscale.study.bench import Bench, Machine
@@ -31,7 +30,7 @@ from ecgscale.study.plan import HANDCRAFTED, Plan
 from ecgscale.study.price import Estimate, Sizes, price
 from ecgscale.study.room import CannotFit, Room, disk, refusals, side_by_side, size
 from ecgscale.study.status import plot, status_of
-from ecgscale.study.stored import load_evaluation
+from ecgscale.study.stored import load_evaluation, load_failures
 from ecgscale.study.study import Study
 
 WATCH_S = 5.0  # between two looks at a lab that is watched
@@ -85,7 +84,7 @@ def show_bench(
     grid = Table("family", "N", "batch", "records/s, one worker", "of peak", "encoded/s", "memory", "FLOP per record")
     for name, (run, _) in benches.wanted(plan).runs.items():
         one = made.rates[name]
-        grid.add_row(_family(run), f"{one.N:,}", str(run.recipe.batch) if run.objective else "",
+        grid.add_row(run.family, f"{one.N:,}", str(run.recipe.batch) if run.objective else "",
                      f"{one.training:,.0f}" if run.objective else "", f"{one.share:.0%}" if run.objective else "",
                      f"{one.encoding:,.0f}", size(one.memory), f"{one.flop:.2e}" if run.objective else "")  # fmt: skip
     _print_whole(grid)
@@ -94,7 +93,7 @@ def show_bench(
 
 def _machine(study: Study, workers: int | None, device: str) -> Machine:
     threads = study.training.threads
-    return Machine.here(api.device_of(device), threads, workers or max(1, (os.cpu_count() or 1) // threads))
+    return Machine.here(api.device_of(device), threads, api.workers_of(workers, threads))
 
 
 def _words(machine: Machine) -> str:
@@ -150,7 +149,7 @@ def _print_runs(plan: Plan, estimate: Estimate) -> None:
     for key, planned in plan.runs.items():
         run = planned.run
         arm = f"{planned.arm}, rate trial" if planned.role == "tune" else planned.arm
-        cell = (_family(run), arm, planned.target, run.D, run.recipe.steps, run.recipe.batch, run.recipe.lr)
+        cell = (run.family, arm, planned.target, run.D, run.recipe.steps, run.recipe.batch, run.recipe.lr)
         cells.setdefault(cell, []).append(key)
     for (family, arm, target, D, steps, batch, lr), keys in cells.items():
         one = estimate.prices[keys[0]]
@@ -179,10 +178,6 @@ def _totals(plan: Plan, estimate: Estimate, timed: Bench, room: Room) -> list[st
         lines.append(f"before that the data are ingested: about {estimate.ingest / 60:.1f} minutes in one process, "
                      f"{size(estimate.corpora)} of the disk above")  # fmt: skip
     return lines
-
-
-def _family(run: Any) -> str:
-    return f"{run.backbone.part_name()} {run.objective.part_name() if run.objective else 'random weights'}"
 
 
 def show_status(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any], watch: bool = False) -> None:
@@ -217,7 +212,7 @@ def show_events(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any
 def _status(study: Study, lab: Lab, binder: Binder) -> tuple[Group, bool]:
     """Return what to print, and whether anything is left to do."""
     plan = expand(study, binder)
-    found = status_of(plan, lab, read_json(lab.study(study.name) / "failures.json") or {})
+    found = status_of(plan, lab, load_failures(lab, study.name))
     measured = sum(load_evaluation(lab, HANDCRAFTED, e.spec) is not None for e in plan.handcrafted)
     left = f", about {found.seconds_left / 60:.0f} minutes left at this rate" if found.seconds_left else ""
     lines: list[RenderableType] = [
@@ -229,7 +224,7 @@ def _status(study: Study, lab: Lab, binder: Binder) -> tuple[Group, bool]:
         grid = Table("running", "size", "D", "seed", "step", "loss", "", "records/s")
         for r in found.running:
             run = r.planned.run
-            grid.add_row(_family(run), f"{r.planned.target:,}", f"{run.D:,}",
+            grid.add_row(run.family, f"{r.planned.target:,}", f"{run.D:,}",
                          str(run.seed), f"{r.step:,}/{run.recipe.steps:,}",
                          f"{r.losses[-1]:.3g}" if r.losses else "", plot(r.losses),
                          f"{r.rate:,.0f}" if r.rate else "")  # fmt: skip

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from ecgscale.evaluation import metrics
 from ecgscale.evaluation.bootstrap import LIMITS, Interval, interval, macro_draws, patient_codes
 from ecgscale.evaluation.kernels import Array, prepare
+from ecgscale.holm import holm
 from ecgscale.rng import generator
 
 ALPHA: Final = 0.05  # of a family
@@ -89,17 +90,6 @@ def compare(
         found[a, b] = (*interval(value, resampled), _p_value(value, resampled))
     adjusted = holm([f[3] for f in found.values()])
     return {pair: Compared(*f, float(p)) for (pair, f), p in zip(found.items(), adjusted, strict=True)}
-
-
-def holm(p: npt.ArrayLike) -> Array:
-    """Return Holm's adjusted p-values; NaN stays NaN and is not counted."""
-    p = np.asarray(p, dtype=np.float64)
-    adjusted = np.full(p.shape, np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    steps = p[order] * np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return adjusted
 
 
 def _drawn(

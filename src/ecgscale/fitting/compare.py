@@ -6,7 +6,7 @@ Source: Efron & Tibshirani 1993, chapter 15 (the share of resamples on the other
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from math import hypot
@@ -15,6 +15,7 @@ from statistics import NormalDist
 import numpy as np
 
 from ecgscale.fitting.result import LawFit
+from ecgscale.holm import holm
 from ecgscale.laws import Array
 from ecgscale.rng import generator
 
@@ -64,7 +65,7 @@ def differences(fits: Mapping[str, LawFit], name: str) -> list[Difference]:
         p = min(1.0, 2 * (1 + min((gap <= 0).sum(), (gap >= 0).sum())) / (count + 1))
         ratio = fits[first].params[name] / fits[second].params[name]
         rows.append((first, second, float(ratio), float(lo), float(hi), float(p)))
-    corrected = holm([row[-1] for row in rows])
+    corrected = holm([row[-1] for row in rows]).tolist()
     return [Difference(*row, corrected=c) for row, c in zip(rows, corrected, strict=True)]
 
 
@@ -106,15 +107,6 @@ def mean_ratio(first: Mapping[str, LawFit], second: Mapping[str, LawFit], name: 
     rest = {t: [np.delete(v, i).mean() for v in values] for i, t in enumerate(tasks)} if len(tasks) > 1 else {}
     without = {t: float(a / b) for t, (a, b) in rest.items()}
     return MeanRatio(float(values[0].mean() / values[1].mean()), float(lo), float(hi), tuple(tasks), without)
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Return p-values corrected for being several: the chance of one false finding among them stays below the level."""
-    order = np.argsort(p, kind="stable")
-    stepped = np.array(p, np.float64)[order] * (len(p) - np.arange(len(p)))
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(np.maximum.accumulate(stepped), 1.0) if len(p) else stepped
-    return [float(v) for v in corrected]
 
 
 def detectable(fit: LawFit, name: str, other: LawFit | None = None, power: float = 0.8) -> float:

@@ -30,7 +30,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from ecgscale.fitting.resample import LEVEL, Array, Measured, percentiles, resample
 from ecgscale.rng import generator
@@ -246,6 +245,8 @@ def _student(contrasts: Array, counts: npt.NDArray[np.int_]) -> Array:
     top, bottom = w2.sum(axis=0) ** 2, (w2**2 / (counts[several, None] - 1)).sum(axis=0)
     df = np.divide(top, bottom, out=np.full(len(top), np.inf), where=bottom > 0)
     upper = (1 + LEVEL) / 2
+    from scipy import stats  # a second to import
+
     return np.asarray(stats.t.ppf(upper, df) / stats.norm.ppf(upper))
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import calendar
 import importlib
-import time
 from pathlib import Path
 from typing import Any
 
 from ecgscale.lab import Lab, read_json
 from ecgscale.spec import Explained
+from ecgscale.study.machine import started
 from ecgscale.study.plan import Plan, PlannedRun
 from ecgscale.training.checkpoint import read_curve
 
@@ -84,5 +83,4 @@ def _write(folder: Path, lines: list[dict[str, float]], began: float, event: Any
 
 def _began(folder: Path) -> float:
     """Return when the run began: a curve has no clock, so a step stands for a second in TensorBoard's wall time."""
-    started = (read_json(folder / "env.json") or {}).get("started")
-    return float(calendar.timegm(time.strptime(started, "%Y-%m-%dT%H:%M:%SZ"))) if started else 0.0
+    return started(read_json(folder / "env.json") or {}) or 0.0

@@ -102,17 +102,13 @@ def pending(plan: Plan, lab: Lab) -> list[PlannedRun]:
     """
     sizes: dict[str, set[int]] = {}
     for p in plan.runs.values():
-        sizes.setdefault(_family(p), set()).add(p.target)
+        sizes.setdefault(p.run.family, set()).add(p.target)
+    place = {(family, size): i for family, found in sizes.items() for i, size in enumerate(sorted(found))}
 
     def order(p: PlannedRun) -> tuple[bool, int, float]:
-        return p.role != "codebook", sorted(sizes[_family(p)]).index(p.target), weight(p)
+        return p.role != "codebook", place[p.run.family, p.target], weight(p)
 
     return sorted((p for p in plan.runs.values() if not (p.provisional or done(lab, p))), key=order)
-
-
-def _family(planned: PlannedRun) -> str:
-    run = planned.run
-    return f"{run.backbone.part_name()} {run.objective.part_name() if run.objective else 'random'}"
 
 
 def done(lab: Lab, planned: PlannedRun) -> bool:

@@ -101,12 +101,7 @@ def _loader(run: RunSpec, corpus: Corpus) -> Loader:
     codes = None
     if run.objective is not None and "codes" in run.objective.needs:
         codes = random_codes(corpus.beats(rows), len(corpus.leads), run.objective.codes)
-    return Loader(corpus, rows, _labels(run), codes)
-
-
-def _labels(run: RunSpec) -> tuple[str, ...]:
-    """Return the labels a run is trained on."""
-    return tuple(getattr(run.objective, "labels", ()))
+    return Loader(corpus, rows, run.labels, codes)
 
 
 def random_codes(beats: np.ndarray, leads: int, codes: int) -> np.ndarray:
@@ -125,7 +120,7 @@ def _training(
     """
     whole = run.recipe.batch
     few = min(FEW, whole)
-    rate, first = _glance(run, Loader(corpus, np.arange(len(corpus)), _labels(run), codes), few, device)
+    rate, first = _glance(run, Loader(corpus, np.arange(len(corpus)), run.labels, codes), few, device)
     timed = max(_affordable(whole, rate, seconds), min(2 * FEW, whole))
     rate, start, memory = _timed(run, corpus, codes, timed, seconds, device)
     per_record = max(0.0, (memory - first) / (timed - few)) if timed > few else first / few

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -130,14 +130,16 @@ def price(plan: Plan, lab: Lab, timed: Bench, sizes: Sizes | None = None) -> Est
         sizes: Of the corpora, where samples stand in for them.
     """
     sizes = sizes or Sizes()
-    prices = {key: _price(planned, timed, sizes) for key, planned in plan.runs.items()}
+    every = [*plan.handcrafted, *(e for p in plan.runs.values() for e in p.evaluations)]
+    needed = {e.spec.uid: sizes.needed(e) for e in {e.spec.uid: e for e in every}.values()}
+    prices = {key: _price(planned, timed, needed) for key, planned in plan.runs.items()}
     left = {id(p) for p in pending(plan, lab)}
     todo = [key for key, p in plan.runs.items() if id(p) in left or p.provisional]
     made = {s.path: sizes.records[s.path] for s in plan.sources.values() if s.path in sizes.records}
     return Estimate(
         prices=prices,
         todo=todo,
-        handcrafted=_handcrafted(plan, lab, timed, sizes),
+        handcrafted=_handcrafted(plan, lab, timed, needed),
         fits=_fits(plan) if todo else 0.0,
         started=timed.started_s,
         corpora=sum(records * _record_bytes(path) for path, records in made.items()),
@@ -145,18 +147,17 @@ def price(plan: Plan, lab: Lab, timed: Bench, sizes: Sizes | None = None) -> Est
     )
 
 
-def _price(planned: PlannedRun, timed: Bench, sizes: Sizes) -> Price:
+def _price(planned: PlannedRun, timed: Bench, needed: Mapping[str, int]) -> Price:
     run, rates = planned.run, timed.rates[kind(planned.run)]
     recipe = run.recipe
     drawn = (recipe.steps - planned.begins) * recipe.batch  # what a shorter run of its trunk does is paid there
     training = 0.0
     if run.objective is not None:
         training = rates.start_s + drawn / rates.training + _held_out(planned, rates)
-    read = {e.source.path: max(sizes.needed(f) for f in planned.evaluations if f.source.path == e.source.path)
-            for e in planned.evaluations}  # fmt: skip
+    read = _most(planned.evaluations, needed)
     probing = 0.0
     if planned.evaluations:
-        rows = sum(sizes.needed(e) for e in planned.evaluations)
+        rows = sum(needed[e.spec.uid] for e in planned.evaluations)
         probing = timed.probes[set_of(planned.evaluations, run.backbone)] * rows
     encoded = sum(read.values())
     kept = KEPT * VALUE * (rates.N + rates.N_all) if run.objective is not None else 0
@@ -180,16 +181,22 @@ def _held_out(planned: PlannedRun, rates: Rates) -> float:
     return scored / rates.scoring + watched / rates.encoding
 
 
-def _handcrafted(plan: Plan, lab: Lab, timed: Bench, sizes: Sizes) -> float:
+def _most(evaluations: Iterable[PlannedEval], needed: Mapping[str, int]) -> dict[Path, int]:
+    """Return how many records of each corpus are encoded: those of the evaluation there that reads the most."""
+    most: dict[Path, int] = {}
+    for e in evaluations:
+        most[e.source.path] = max(most.get(e.source.path, 0), needed[e.spec.uid])
+    return most
+
+
+def _handcrafted(plan: Plan, lab: Lab, timed: Bench, needed: Mapping[str, int]) -> float:
     """Return the seconds of the hand-crafted baseline: its features of every corpus, and its probes."""
     missing = [e for e in plan.handcrafted if load_evaluation(lab, HANDCRAFTED, e.spec) is None]
     if not missing:
         return 0.0
-    most = {e.source.path: 0 for e in missing}
-    for e in missing:
-        most[e.source.path] = max(most[e.source.path], sizes.needed(e))
     dearest = max(timed.probes.values(), default=0.0)
-    return sum(rows * _intervals_s(path) for path, rows in most.items()) + dearest * sum(map(sizes.needed, missing))
+    measured = sum(rows * _intervals_s(path) for path, rows in _most(missing, needed).items())
+    return measured + dearest * sum(needed[e.spec.uid] for e in missing)
 
 
 @lru_cache(maxsize=32)

@@ -124,8 +124,7 @@ def _up_to(plan: Plan, keys: Iterable[str], key: str | None = None, target: int 
 
 def _name(planned: PlannedRun) -> str:
     run = planned.run
-    objective = run.objective.part_name() if run.objective else "random weights"
-    return f"{run.backbone.part_name()} {objective} at {planned.target:,} parameters in batches of {run.recipe.batch}"
+    return f"{run.family} at {planned.target:,} parameters in batches of {run.recipe.batch}"
 
 
 def size(count: float) -> str:

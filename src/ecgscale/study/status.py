@@ -5,13 +5,13 @@ A run is running where a live process holds its claim, on this machine or anothe
 
 from __future__ import annotations
 
-import calendar
 import time
 from dataclasses import dataclass
 
 from ecgscale.lab import Lab, read_json
 from ecgscale.study.execute import pending, trained_weight, weight
 from ecgscale.study.index import IndexedLab
+from ecgscale.study.machine import started
 from ecgscale.study.plan import Plan, PlannedRun
 from ecgscale.training.checkpoint import read_curve
 
@@ -78,9 +78,9 @@ def _running(planned: PlannedRun, lab: Lab) -> Running:
     folder = lab.run(planned.run.uid)
     lines = read_curve(folder / "curve.jsonl")
     about = read_json(folder / "env.json") or {}
-    began, first = about.get("started"), int(about.get("step", 0))
+    began, first = started(about), int(about.get("step", 0))
     step = int(lines[-1]["step"]) if lines else 0
-    seconds = max(time.time() - calendar.timegm(time.strptime(began, "%Y-%m-%dT%H:%M:%SZ")), 0.0) if began else 0.0
+    seconds = 0.0 if began is None else max(time.time() - began, 0.0)
     rate = (step - first) * planned.run.recipe.batch / seconds if step > first and seconds > 0 else None
     return Running(planned, step, seconds, rate, [line["loss"] for line in lines])
 

@@ -85,7 +85,7 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 def _run_columns(plan: Plan, planned: PlannedRun) -> dict[str, Any]:
     run = planned.run
-    labels = tuple(getattr(run.objective, "labels", ()))
+    labels = run.labels
     return {
         "study": plan.study.name,
         "run": run.uid,

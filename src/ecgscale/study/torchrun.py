@@ -8,7 +8,6 @@ and `said-<rank>.json`, how each ended.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
@@ -25,6 +24,7 @@ import numpy as np
 from ecgscale import ranks
 from ecgscale.data.corpus import Corpus
 from ecgscale.lab import DiskFull, read_json, write_json
+from ecgscale.processes import end_with_parent
 from ecgscale.runs import RunResult, RunSpec
 from ecgscale.spec import Explained
 from ecgscale.training.checkpoint import Trunk
@@ -33,8 +33,6 @@ from ecgscale.training.pretrain import Paused, TrainingError, pretrain
 
 ASK_EVERY_S = 0.2  # for progress, a wish to stop, the end
 TELL_EVERY_S = 1.0  # at most, of progress
-PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)  # found before a fork: nothing may be looked up between that and the new program
 
 
 def on_this_machine(processes: int) -> tuple[str, ...]:
@@ -110,7 +108,9 @@ def train(
     command = [*launcher, "-m", "ecgscale.study.torchrun", str(job.resolve())]
     quiet = {**os.environ, "TORCH_CPP_LOG_LEVEL": "ERROR", "OMP_NUM_THREADS": str(task.run.threads)}
     with (task.folder / "processes.log").open("wb") as log:
-        process = subprocess.Popen(command, env=quiet, stdout=log, stderr=log, preexec_fn=_end_with_parent)
+        process = subprocess.Popen(
+            command, env=quiet, stdout=log, stderr=log, preexec_fn=partial(end_with_parent, signal.SIGTERM)
+        )
         try:
             _attend(process, job, progress, halt, began)
         finally:
@@ -119,11 +119,6 @@ def train(
     result = _heard(job, task.folder / "processes.log", process.returncode)
     shutil.rmtree(job)
     return result
-
-
-def _end_with_parent(how: int = signal.SIGTERM) -> None:
-    if sys.platform == "linux":
-        _LIBC.prctl(PR_SET_PDEATHSIG, how)
 
 
 def _attend(
@@ -225,5 +220,5 @@ class _Teller:
 
 
 if __name__ == "__main__":
-    _end_with_parent(signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
     work(Path(sys.argv[1]))

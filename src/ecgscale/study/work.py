@@ -128,7 +128,7 @@ def _flop_per_record(lab: Lab, planned: PlannedRun, corpus: Corpus, codes: np.nd
     file = lab.flops(digest([flops.REVISION, *what]))
     stored = read_json(file)
     if stored is None:
-        loader = Loader(corpus, np.arange(len(corpus)), tuple(getattr(run.objective, "labels", ())), codes)
+        loader = Loader(corpus, np.arange(len(corpus)), run.labels, codes)
         _, objective = build(run)
         assert objective is not None
         stored = flops.per_record(objective, [loader.step(0, s, run.recipe.batch) for s in range(2)])

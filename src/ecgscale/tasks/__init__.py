@@ -87,6 +87,30 @@ class TaskSpec(Plugin):
         return self.carried(index, tuple(found) or (f"{prefix}…",))
 
 
+class OfThePatient(TaskSpec):
+    """What the index says of the patient in a column of its own, whatever the source."""
+
+    prefix: ClassVar[str] = ""
+    licence: ClassVar[str] = "that of the corpus"
+
+    split: Parts = "folds"  # "folds": as the study parts the corpus
+
+    @property
+    def parts(self) -> Parts:
+        """As chosen by `split`."""
+        return self.split
+
+    def column(self, index: pd.DataFrame, name: str) -> pd.Series:
+        """Return a column of an index.
+
+        Raises:
+            ValueError: the corpus does not know it of any record.
+        """
+        if name not in index.columns or index[name].isna().all():
+            raise ValueError(f"task {self.title}: the corpus knows the {name} of no record")
+        return index[name]
+
+
 class Statements(TaskSpec):
     """Those statements of a source that enough records of the corpus carry."""
 

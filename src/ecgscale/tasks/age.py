@@ -12,28 +12,20 @@ from typing import ClassVar, Literal
 import numpy as np
 import pandas as pd
 
-from ecgscale.tasks import Parts, TaskSpec
+from ecgscale.tasks import OfThePatient
 
 
-class Age(TaskSpec):
+class Age(OfThePatient):
     """Age in years; sources that hide ages above 89 give 90 for all of them."""
 
     output: ClassVar[Literal["binary", "regression"]] = "regression"
     unit: ClassVar[str | None] = "years"
-    prefix: ClassVar[str] = ""
     reference: ClassVar[str] = (
         "Attia et al. 2019, doi:10.1161/CIRCEP.119.007284; Lima et al. 2021, 10.1038/s41467-021-25351-7"
     )
-    licence: ClassVar[str] = "that of the corpus"
     label_sets: ClassVar[Mapping[str, tuple[str, ...]]] = {"years": ("age",)}
 
     labels: Literal["years"] = "years"
-    split: Parts = "folds"  # "folds": as the study parts the corpus
-
-    @property
-    def parts(self) -> Parts:
-        """As chosen by `split`."""
-        return self.split
 
     def targets(self, index: pd.DataFrame) -> pd.DataFrame:
         """Return the column `age`.
@@ -41,6 +33,4 @@ class Age(TaskSpec):
         Raises:
             ValueError: the corpus knows no age.
         """
-        if "age" not in index.columns or index["age"].isna().all():
-            raise ValueError(f"task {self.title}: the corpus knows the age of no record")
-        return pd.DataFrame({"age": index["age"].astype(np.float64)}, index=index.index)
+        return pd.DataFrame({"age": self.column(index, "age").astype(np.float64)}, index=index.index)

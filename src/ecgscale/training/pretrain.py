@@ -124,13 +124,12 @@ def _loaders(run: RunSpec, corpus: Corpus, codes: np.ndarray | None, device: str
         raise TrainingError(
             f"the run asks for D = {run.D:,} records, the training part of {corpus.name} has {len(rows['train']):,}"
         )
-    labels = tuple(getattr(run.objective, "labels", ()))
     chosen = {
         "train": rows["train"][: run.D],
         "validation": rows["validation"][: run.recipe.validation_records],
         "test": rows["test"][: run.recipe.test_records],
     }
-    return residency.loaders(corpus, chosen, labels, codes, device)
+    return residency.loaders(corpus, chosen, run.labels, codes, device)
 
 
 class _Loop:
