@@ -14,7 +14,7 @@ from ecgscale.study.bind import Binder
 from ecgscale.study.expand import expand
 from ecgscale.study.plan import HANDCRAFTED, Plan, PlannedEval, PlannedRun
 from ecgscale.study.study import Study
-from ecgscale.study.work import codes_path, opened
+from ecgscale.study.work import opened
 
 LOSSES = {"metric": "loss", "unit": "nats"}
 
@@ -48,7 +48,7 @@ def _run(planned: PlannedRun, lab: Lab, random: np.random.Generator) -> None:
     for e in planned.evaluations:
         _evaluation(folder / "evaluations", e, random)
     if planned.role == "codebook":
-        codes_path(lab, run.uid, opened(planned.source.path)).touch()
+        lab.codes(run.uid, run.corpus).touch()
     _write(folder / "result.json", result.dump())
 
 

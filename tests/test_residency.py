@@ -17,10 +17,10 @@ from ecgscale.data.corpus import Corpus, Form, ingest
 from ecgscale.data.mixture import mix
 from ecgscale.data.split import SplitRule
 from ecgscale.datasets.simulated import Simulated
+from ecgscale.lab import read_curve
 from ecgscale.loader import Loader
 from ecgscale.residency import Ahead, Memory, Resident, fits
 from ecgscale.runs import Recipe, RunSpec
-from ecgscale.training import checkpoint
 from ecgscale.training.pretrain import pretrain
 
 LABELS = ("AF", "1dAVb")
@@ -132,9 +132,7 @@ def test_a_run_on_batches_made_elsewhere_is_the_same_run(
         result = pretrain(run, folder, corpus, codes_of(corpus)).model_copy(
             update={"seconds": 0.0, "training_seconds": 0.0}
         )
-        left.append(
-            (result, checkpoint.read_curve(folder / "curve.jsonl"), load_file(folder / "checkpoints" / "5.safetensors"))
-        )
+        left.append((result, read_curve(folder / "curve.jsonl"), load_file(folder / "checkpoints" / "5.safetensors")))
     for result, curve, weights in left[1:]:
         assert (result, curve) == left[0][:2]
         assert all(torch.equal(weights[name], value) for name, value in left[0][2].items())

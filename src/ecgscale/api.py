@@ -18,7 +18,7 @@ from rich.console import Console
 
 from ecgscale.data.corpus import Corpus, Form
 from ecgscale.data.corpus import ingest as ingest_corpus
-from ecgscale.lab import DiskFull, Lab, read_json, write_json
+from ecgscale.lab import DiskFull, Lab, read_failures, read_json, write_json
 from ecgscale.reporting import ReportInput
 from ecgscale.spec import Explained, part
 from ecgscale.study import execute as execution
@@ -30,9 +30,9 @@ from ecgscale.study.fits import fit_all
 from ecgscale.study.plan import Plan, Search
 from ecgscale.study.ranking import ranking_of
 from ecgscale.study.session import execute
-from ecgscale.study.stored import load_failures
 from ecgscale.study.study import Study, StudyError
 from ecgscale.study.table import build_table
+from ecgscale.study.watched import asked_for, keep
 from ecgscale.study.work import write_table
 from ecgscale.study.workers import Workers
 
@@ -76,6 +76,7 @@ def run(
         Explained: anything the person can mend.
     """
     started = time.monotonic()
+    asked = None if isinstance(study, Study) else asked_for(study, data or {}, changes or {})[1]
     study, lab = _study(study, changes), _lab(lab)
     binder = Binder(study, lab, data or {})
     settings = executor_spec(on, dict(options or {}))
@@ -85,21 +86,21 @@ def run(
         executor = settings.open(Place(lab, threads, here if on == "local" else device, pool))
         stack.callback(executor.close)
         execution.prepare(study, binder, pool, console)
-        plan = expand(study, binder)
         trained = measured = 0
         budget, spent = execution.Budget(hours, flop), execution.Spent(started)
         while True:  # once; with learning rates to search: trials, then perhaps an extension, then the grid
+            plan = expand(study, binder)
+            keep(lab, execution.watch(plan), asked)
             outcome, failures = execute(plan, lab, executor, console, budget, spent)
             trained, measured = trained + outcome.trained, measured + outcome.measured
             if outcome.full:
                 left = len(execution.pending(plan, lab))
                 raise DiskFull(f"{outcome.full}; {left} runs are left: make room and run the same command again")
-            known = load_failures(lab, study.name) if outcome.paused else {}  # of what this call did not try again
+            known = read_failures(lab, study.name) if outcome.paused else {}  # of what this call did not try again
             failures = known | failures
             _write_study(plan, lab, failures)
             if outcome.paused or not plan.waiting:
                 break
-            plan = expand(study, binder)
         frame = build_table(plan, lab, failures)
         write_table(lab.study(study.name) / "table.parquet", frame)
         fits = fit_all(frame, plan.floors, lab, study.name, study.fit_resamples, pool)
@@ -123,7 +124,7 @@ def run(
 def table(study: str | Path | Study, lab: Lab | Path | str = "lab", data: Bindings | None = None) -> pd.DataFrame:
     """Return a study's table from what the lab holds."""
     plan, where = planned(study, lab, data, None)
-    return build_table(plan, where, load_failures(where, plan.study.name))
+    return build_table(plan, where, read_failures(where, plan.study.name))
 
 
 def fit(
@@ -134,7 +135,7 @@ def fit(
 ) -> list[dict[str, Any]]:
     """Fit the laws of a study to what the lab holds; returns the dumps of the fits."""
     plan, where = planned(study, lab, data, changes)
-    frame = build_table(plan, where, load_failures(where, plan.study.name))
+    frame = build_table(plan, where, read_failures(where, plan.study.name))
     write_table(where.study(plan.study.name) / "table.parquet", frame)
     return fit_all(frame, plan.floors, where, plan.study.name, plan.study.fit_resamples, None)
 
@@ -148,7 +149,7 @@ def report(
 ) -> Path:
     """Write the report of a study from what the lab holds; returns the page."""
     plan, where = planned(study, lab, data, changes)
-    frame = build_table(plan, where, load_failures(where, plan.study.name))
+    frame = build_table(plan, where, read_failures(where, plan.study.name))
     fits = fit_all(frame, plan.floors, where, plan.study.name, plan.study.fit_resamples, None)
     return _report(plan, where, frame, fits, command or f"ecgscale report {plan.study.name}")
 
@@ -255,9 +256,6 @@ def device_of(device: str) -> str:
 def _write_study(plan: Plan, lab: Lab, failures: dict[str, str]) -> None:
     folder = lab.study(plan.study.name)
     write_json(folder / "study.json", plan.study.dump())
-    write_json(
-        folder / "runs.json", {key: {"uid": p.run.uid, "role": p.role, "arm": p.arm} for key, p in plan.runs.items()}
-    )
     write_json(folder / "failures.json", failures)
 
 

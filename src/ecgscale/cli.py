@@ -70,7 +70,9 @@ def status(
     study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None, watch: WatchOpt = False,
 ) -> None:  # fmt: skip
     """Say what is done, running, waiting and failed, how fast it goes and when it ends."""
-    _show(study).show_status(study, lab, _pairs(data), _values(changes), watch)
+    from ecgscale import watch as watching
+
+    watching.show_status(study, lab, _pairs(data), _values(changes), watch)
 
 
 @app.command()

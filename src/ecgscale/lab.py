@@ -82,6 +82,10 @@ class Lab:
         """Return the file that holds what was computed once from these checkpoints and corpora."""
         return self.root / "features" / ("-".join(key) + ".npy")
 
+    def codes(self, codebook: str, corpus: str) -> Path:
+        """Return the file of the code-book ids of a corpus: [record, lead, beat] int16, padded with -1."""
+        return self.features("codes", codebook, corpus)
+
     def flops(self, key: str) -> Path:
         """Return the file that holds the measured FLOP per record of what has this key."""
         return self.root / "flops" / f"{key}.json"
@@ -211,3 +215,19 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+
+
+def read_curve(path: Path) -> list[dict[str, float]]:
+    """Return the complete lines of a curve; a line torn by a kill is left out."""
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines
+
+
+def read_failures(lab: Lab, study: str) -> dict[str, str]:
+    """Return why runs of a study failed when they were last tried, by uid."""
+    return read_json(lab.study(study) / "failures.json") or {}

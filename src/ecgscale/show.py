@@ -1,39 +1,29 @@
-"""What the commands print of a study: its plan and price, how far it is, its fits."""
+"""What the commands print of a study: its plan and price, its fits."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from ecgscale import api
 from ecgscale.api import Bindings, console
 from ecgscale.fitting import fit_file
 from ecgscale.lab import Lab
 from ecgscale.study import bench as benches
-from ecgscale.study import execute as execution
 from ecgscale.study.bench import Bench, Machine
-from ecgscale.study.bind import Binder
 from ecgscale.study.declared import declare
 from ecgscale.study.events import write_events
-from ecgscale.study.expand import expand
-from ecgscale.study.plan import HANDCRAFTED, Plan
+from ecgscale.study.plan import Plan
 from ecgscale.study.price import Estimate, Sizes, price
 from ecgscale.study.room import CannotFit, Room, disk, refusals, side_by_side, size
-from ecgscale.study.status import plot, status_of
-from ecgscale.study.stored import load_evaluation, load_failures
 from ecgscale.study.study import Study
 
-WATCH_S = 5.0  # between two looks at a lab that is watched
 SHORT_S = 10.0  # of timed work, in the probe that a plan makes where the lab holds none
 
 
@@ -180,57 +170,11 @@ def _totals(plan: Plan, estimate: Estimate, timed: Bench, room: Room) -> list[st
     return lines
 
 
-def show_status(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any], watch: bool = False) -> None:
-    """Print what is done, running, waiting and failed; nothing is ingested or trained."""
-    loaded, where = Study.load(study, dict(changes)), Lab(lab)
-    binder = Binder(loaded, where, data)
-    unread = execution.missing(loaded, binder)
-    if unread:
-        print(f"{loaded.name}: not ingested yet: {', '.join(s.label for s in unread)}; which runs are done is known "
-              f"once they are (`ecgscale run` and `ecgscale plan` ingest them)")  # fmt: skip
-        return
-    out = Console(highlight=False)
-    if not watch:
-        out.print(_status(loaded, where, binder)[0])
-        return
-    with Live(console=out, auto_refresh=False) as live, suppress(KeyboardInterrupt):
-        while True:
-            shown, left = _status(loaded, where, binder)
-            live.update(shown, refresh=True)
-            if not left:
-                return
-            time.sleep(WATCH_S)
-
-
 def show_events(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any], out: Path) -> None:
     """Write the curves of a study as event files of TensorBoard, and print how to look at them."""
     plan, where = api.planned(study, lab, data, changes)
     written = write_events(plan, where, out)
     print(f"{written} runs of {plan.study.name} written; look at them with: tensorboard --logdir {out}")
-
-
-def _status(study: Study, lab: Lab, binder: Binder) -> tuple[Group, bool]:
-    """Return what to print, and whether anything is left to do."""
-    plan = expand(study, binder)
-    found = status_of(plan, lab, load_failures(lab, study.name))
-    measured = sum(load_evaluation(lab, HANDCRAFTED, e.spec) is not None for e in plan.handcrafted)
-    left = f", about {found.seconds_left / 60:.0f} minutes left at this rate" if found.seconds_left else ""
-    lines: list[RenderableType] = [
-        Text(f"{study.name}: {found.done} done, {len(found.running)} running, {found.waiting} waiting, "
-             f"{len(found.failed)} failed{left}"),
-        Text(f"hand-crafted baseline: {measured} of {len(plan.handcrafted)} evaluations"),
-    ]  # fmt: skip
-    if found.running:
-        grid = Table("running", "size", "D", "seed", "step", "loss", "", "records/s")
-        for r in found.running:
-            run = r.planned.run
-            grid.add_row(run.family, f"{r.planned.target:,}", f"{run.D:,}",
-                         str(run.seed), f"{r.step:,}/{run.recipe.steps:,}",
-                         f"{r.losses[-1]:.3g}" if r.losses else "", plot(r.losses),
-                         f"{r.rate:,.0f}" if r.rate else "")  # fmt: skip
-        lines.append(grid)
-    lines += [Text(f"failed {uid}: {reason}") for uid, reason in found.failed.items()]
-    return Group(*lines), bool(found.running or found.waiting)
 
 
 def show_fits(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any], as_json: bool) -> None:

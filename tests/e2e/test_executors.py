@@ -48,7 +48,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
 
 def without(calm: Path, lab: Path, count: int) -> list[Path]:
     """Copy a lab but for what came of its last `count` trained runs; return the folders of these."""
-    stored = json.loads((calm / "studies" / "smoke" / "runs.json").read_text()).values()
+    stored = json.loads((calm / "studies" / "smoke" / "runs.json").read_text())["runs"].values()
     gone = [lab / "runs" / r["uid"] for r in stored if r["role"] == "grid"][-count:]
     shutil.copytree(calm, lab, dirs_exist_ok=True, symlinks=True)
     for path in [*gone, lab / "studies", *(f for g in gone for f in lab.glob(f"features/{g.name}-*"))]:

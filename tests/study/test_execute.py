@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from ecgscale import api, show
+from ecgscale import api, show, watch
 from ecgscale.data.signal import FormError
 from ecgscale.lab import Lab, write_json
 from ecgscale.study import execute, session, work, workers
@@ -58,14 +60,31 @@ def test_a_finished_study_starts_no_worker(lab: Path, monkeypatch: pytest.Monkey
 
 
 def test_status_of_a_finished_study(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    show.show_status("smoke", lab, {}, TINY)
+    watch.show_status("smoke", lab, {}, TINY)
     assert "smoke: 2 done, 0 running, 0 waiting, 0 failed" in capsys.readouterr().out
+
+
+def test_status_of_the_plan_that_a_run_kept_asks_neither_torch_nor_the_rules(lab: Path) -> None:
+    changes = [word for key, value in TINY.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    command = ["ecgscale", "status", "smoke", "--lab", str(lab), *changes]
+    code = (
+        f"import sys\nsys.argv = {command!r}\nfrom ecgscale.cli import app\napp(standalone_mode=False)\n"
+        "assert not {'torch', 'pandas', 'scipy'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("smoke: 2 done, 0 running, 0 waiting, 0 failed")
+
+
+def test_status_of_another_question_is_planned_anew(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seeds, expected in (([0, 1], "2 done, 0 running, 1 waiting"), ([0], "2 done, 0 running, 0 waiting")):
+        watch.show_status("smoke", lab, {}, TINY | {"arm.0.seeds": seeds})
+        assert expected in capsys.readouterr().out
 
 
 def test_status_says_what_is_not_ingested_and_ingests_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show.show_status("smoke", tmp_path / "lab", {}, TINY)
+    watch.show_status("smoke", tmp_path / "lab", {}, TINY)
     assert capsys.readouterr().out.startswith("smoke: not ingested yet: code, hospital; ")
     assert not list((tmp_path / "lab" / "corpora").iterdir())
 
@@ -247,13 +266,14 @@ def test_status_shows_a_run_that_a_live_process_holds(lab: Path, tmp_path: Path)
         write_json(folder / "env.json", {"started": "2026-01-01T00:00:00Z", "step": 1})
         lines = [{"step": step, "loss": 1.0 / step} for step in (1, 2, 3)]
         (folder / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        found = status_of(plan, empty, {})
+        found = status_of(execute.watch(plan), empty, {})
     (running,) = found.running
     assert (found.done, found.waiting, found.failed) == (0, 1, {})
     assert running.step == 3 and running.losses == [1.0, 0.5, 1 / 3]
     assert running.rate == pytest.approx(2 * planned.run.recipe.batch / running.seconds)
     assert found.seconds_left is not None and found.seconds_left > 0
-    assert not empty.held(folder) and status_of(plan, empty, {planned.run.uid: "no"}).failed == {planned.run.uid: "no"}
+    later = status_of(execute.watch(plan), empty, {planned.run.uid: "no"})
+    assert not empty.held(folder) and later.failed == {planned.run.uid: "no"}
 
 
 def test_a_curve_is_drawn_as_bars() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from ecgscale.lab import Lab
 from ecgscale.study import status, table
+from ecgscale.study.execute import watch
 from ecgscale.study.plan import Plan
 from ecgscale.study.status import status_of
 from ecgscale.study.study import Study
@@ -37,7 +38,7 @@ def straight(plan: Plan, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> tuple[pd.
     with monkeypatch.context() as patch:
         for module in (table, status):
             patch.setattr(module, "IndexedLab", Unindexed)
-        return build_table(plan, lab), status_of(plan, lab, {}).done
+        return build_table(plan, lab), status_of(watch(plan), lab, {}).done
 
 
 class Unindexed(Lab):
@@ -52,7 +53,7 @@ def agree(plan: Plan, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> tuple[pd.Dat
     """Return what both ways of reading say."""
     expected, done = straight(plan, lab, monkeypatch)
     pd.testing.assert_frame_equal(build_table(plan, lab), expected)
-    assert status_of(plan, lab, {}).done == done
+    assert status_of(watch(plan), lab, {}).done == done
     return expected, done
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from ecgscale import ranks
 from ecgscale.data.corpus import Corpus, Form, ingest
 from ecgscale.data.split import SplitRule
+from ecgscale.lab import read_curve
 from ecgscale.runs import Recipe, RunSpec
 from ecgscale.spec import names, part
 from ecgscale.training import checkpoint, distributed, pretrain
@@ -178,7 +179,7 @@ def test_two_processes_train_what_one_trains(name: str, root: Path, tmp_path: Pa
     torch.set_num_threads(1)
     one, two = tmp_path, root / "two" / name
     result = train(name, one, root)
-    curves = [checkpoint.read_curve(folder / "curve.jsonl") for folder in (one, two)]
+    curves = [read_curve(folder / "curve.jsonl") for folder in (one, two)]
     assert len(curves[0]) == steps_of(name)
     for key in ("step", "loss", "lr"):
         losses = [[line[key] for line in curve] for curve in curves]
@@ -204,8 +205,8 @@ def test_a_resumed_pair_equals_an_uninterrupted_one_bit_for_bit_and_one_process_
         load_file(f / "checkpoints" / f"{SHORT}-objective.safetensors") for f in (whole, resumed, alone)
     )
     assert all(torch.equal(found[name], value) for name, value in wanted.items())
-    curve = checkpoint.read_curve(whole / "curve.jsonl")
-    assert checkpoint.read_curve(resumed / "curve.jsonl") == curve
+    curve = read_curve(whole / "curve.jsonl")
+    assert read_curve(resumed / "curve.jsonl") == curve
     assert worst(lone, wanted) < 1
     assert result.validation["last"] == pytest.approx(curve[-1]["validation"], rel=CLOSE)
     assert not list(resumed.glob("state*"))
@@ -217,7 +218,7 @@ def test_a_sharded_model_is_the_same_model_when_resumed_too(name: str, root: Pat
     one, two = tmp_path, root / "sharded" / name
     states = [load_file(folder / "checkpoints" / f"{SHORT}-objective.safetensors") for folder in (two, one)]
     assert worst(*states) < 1
-    losses = [[line["loss"] for line in checkpoint.read_curve(folder / "curve.jsonl")] for folder in (one, two)]
+    losses = [[line["loss"] for line in read_curve(folder / "curve.jsonl")] for folder in (one, two)]
     np.testing.assert_allclose(*losses, rtol=CLOSE)
 
 

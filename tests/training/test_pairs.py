@@ -17,10 +17,11 @@ import torch
 from ecgscale.data.corpus import Corpus, Form, ingest
 from ecgscale.data.split import SplitRule, parts
 from ecgscale.evaluation import features, metrics, probes
+from ecgscale.lab import read_curve
 from ecgscale.reporting.training import COLLAPSED_RANK, COLLAPSED_SHARE
 from ecgscale.runs import Recipe, RunSpec, build, load_backbone
 from ecgscale.spec import names, part, part_class
-from ecgscale.training import checkpoint, pretrain, recipe, size
+from ecgscale.training import pretrain, recipe, size
 
 SPLIT = SplitRule(by="patients", fractions=(0.6, 0.2, 0.2))
 LABELS = ["1dAVb", "RBBB", "LBBB", "SB", "AF", "ST"]
@@ -98,7 +99,7 @@ def test_fifty_steps_teach_something(
     )  # fmt: skip
     start = held_out_loss(run, tmp_path / "before", corpus, codes)
     result = pretrain.pretrain(run, tmp_path, corpus, codes, flop_per_record=1.0)
-    lines = checkpoint.read_curve(tmp_path / "curve.jsonl")
+    lines = read_curve(tmp_path / "curve.jsonl")
     if goal.comparable:
         assert result.validation["last"] < start, (start, result.validation)
     else:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from ecgscale.data.corpus import Corpus, Form, ingest
 from ecgscale.data.split import SplitRule, parts
+from ecgscale.lab import read_curve
 from ecgscale.loader import Loader, positions
 from ecgscale.runs import InputError, Recipe, RunResult, RunSpec, check_input
 from ecgscale.spec import part
@@ -95,7 +96,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     for step in {expected.best, expected.steps}:
         a, b = (load_file(f / "checkpoints" / f"{step}.safetensors") for f in (whole, broken))
         assert all(torch.equal(a[name], b[name]) for name in a)
-    assert checkpoint.read_curve(whole / "curve.jsonl") == checkpoint.read_curve(broken / "curve.jsonl")
+    assert read_curve(whole / "curve.jsonl") == read_curve(broken / "curve.jsonl")
     assert not list(broken.glob("state*"))
 
 
@@ -115,7 +116,7 @@ def test_a_run_that_was_asked_to_stop_goes_on_as_if_it_had_not(corpus: Corpus, t
     assert told[-1] == (8, pytest.approx(run.recipe.batch * expected.flop_per_record))  # spent by that call alone
     resumed = pretrain.pretrain(run, parts, corpus)
     assert resumed.model_copy(update=expected.model_dump(include=TIMES)) == expected
-    assert checkpoint.read_curve(whole / "curve.jsonl") == checkpoint.read_curve(parts / "curve.jsonl")
+    assert read_curve(whole / "curve.jsonl") == read_curve(parts / "curve.jsonl")
 
 
 @pytest.mark.parametrize(("backbone", "objective"), [PAIRS[1], PAIRS[3]], ids=["cmsc", "beat_codes"])
@@ -139,7 +140,7 @@ def test_a_run_from_the_trunk_of_a_shorter_one_equals_one_from_scratch(
     alone, from_nothing = train("alone", 16, None)
     assert (first, from_nothing) == ([6], [0])
     assert longer == alone
-    curves = [checkpoint.read_curve(tmp_path / name / "curve.jsonl") for name in ("long", "alone")]
+    curves = [read_curve(tmp_path / name / "curve.jsonl") for name in ("long", "alone")]
     assert curves[0] == curves[1] and [line["step"] for line in curves[0]] == list(range(1, 17))
     a, b = (load_file(tmp_path / name / "checkpoints" / "16-objective.safetensors") for name in ("long", "alone"))
     assert all(torch.equal(a[name], b[name]) for name in a)
@@ -186,14 +187,14 @@ def test_torn_states_cost_time_and_change_nothing(
 
 def test_a_torn_line_of_a_curve_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "curve.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
-    assert checkpoint.read_curve(tmp_path / "curve.jsonl") == [{"step": 1, "loss": 2.0}]
+    assert read_curve(tmp_path / "curve.jsonl") == [{"step": 1, "loss": 2.0}]
 
 
 def test_one_batch_is_learned(corpus: Corpus, tmp_path: Path) -> None:
     """D = 8 with batch 8: the training loss falls by half."""
     run = spec("resnet1d", OBJECTIVES["resnet1d"][0], corpus, steps=80, lr=1e-2).model_copy(update={"D": 8})
     pretrain.pretrain(run, tmp_path, corpus)
-    losses = [line["loss"] for line in checkpoint.read_curve(tmp_path / "curve.jsonl")]
+    losses = [line["loss"] for line in read_curve(tmp_path / "curve.jsonl")]
     assert losses[-1] < 0.5 * losses[0]
 
 
@@ -207,7 +208,7 @@ def test_the_packaged_code_book_does_not_collapse(corpus: Corpus, tmp_path: Path
         folder = tmp_path / str(revive)
         folder.mkdir()
         pretrain.pretrain(spec("beat_transformer", objective, corpus, steps=60, lr=rule.lr), folder, corpus)
-        perplexity[revive] = checkpoint.read_curve(folder / "curve.jsonl")[-1]["perplexity"]
+        perplexity[revive] = read_curve(folder / "curve.jsonl")[-1]["perplexity"]
     kept, lost = perplexity.values()
     assert kept > 60 and kept > 2 * lost, perplexity
 

@@ -6,9 +6,7 @@ enters every run by digest.
 
 from __future__ import annotations
 
-import os
 import time
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from ecgscale.data.mixture import mix
 from ecgscale.lab import Lab
 from ecgscale.lab import claim as hold
 from ecgscale.spec import digest
+from ecgscale.study.files import user_bindings
 from ecgscale.study.study import Arm, Study, StudyError
 
 WAIT_S = 1.0  # between two looks at a corpus that another process makes
@@ -93,24 +92,6 @@ class Mixed(Source):
                 corpora = {source.name: source.open(processes) for source, _ in self.parts}
                 mix(corpora, {source.name: weight for source, weight in self.parts}, self.path)
         return Corpus.open(self.path)
-
-
-def user_bindings() -> dict[str, Path]:
-    """Return the table [data] of the user's configuration (`$XDG_CONFIG_HOME/ecgscale/config.toml`).
-
-    Raises:
-        StudyError: the file is not TOML.
-    """
-    home = Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config"))
-    path = home / "ecgscale" / "config.toml"
-    if not path.exists():
-        return {}
-    try:
-        return {
-            name: Path(value).expanduser() for name, value in tomllib.loads(path.read_text()).get("data", {}).items()
-        }
-    except tomllib.TOMLDecodeError as error:
-        raise StudyError(f"{path} is not TOML: {error}") from None
 
 
 class Binder:

@@ -6,11 +6,10 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from ecgscale.lab import Lab, read_json
+from ecgscale.lab import Lab, read_curve, read_json
 from ecgscale.spec import Explained
-from ecgscale.study.machine import started
+from ecgscale.study.clock import started
 from ecgscale.study.plan import Plan, PlannedRun
-from ecgscale.training.checkpoint import read_curve
 
 GROUPS = {"loss": "loss/training", "validation": "loss/validation", "lr": "recipe/lr", "seen": "recipe/seen"}
 

@@ -10,14 +10,11 @@ from pathlib import Path
 from rich.console import Console
 
 from ecgscale.lab import Lab
-from ecgscale.study import work
 from ecgscale.study.bind import Binder, Source
-from ecgscale.study.plan import Plan, PlannedRun
-from ecgscale.study.stored import load_evaluation
+from ecgscale.study.plan import HANDCRAFTED, Plan, PlannedRun
 from ecgscale.study.study import Study, StudyError
+from ecgscale.study.watched import Watch, Watched
 from ecgscale.study.workers import Workers
-
-EVALUATION = 1500  # records drawn in training that cost as much as a run's evaluations
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,21 +110,31 @@ def pending(plan: Plan, lab: Lab) -> list[PlannedRun]:
 
 def done(lab: Lab, planned: PlannedRun) -> bool:
     """Return whether a run is trained and fully evaluated."""
-    if lab.result(planned.run.uid) is None:
-        return False
-    if planned.role == "codebook":
-        return work.codes_path(lab, planned.run.uid, work.opened(planned.source.path)).exists()
-    return all(load_evaluation(lab, planned.run.uid, e.spec) is not None for e in planned.evaluations)
+    return watched(planned).done(lab)
 
 
 def weight(planned: PlannedRun) -> float:
-    """Return a run's expected share of the work: records drawn, times a cost growing with size, and evaluation."""
-    drawn = (planned.run.recipe.steps - planned.begins) * planned.run.recipe.batch + EVALUATION
-    return float(drawn) * (1 + planned.target / 50_000)
+    """Return a run's expected share of the work."""
+    return watched(planned).weight
 
 
 def trained_weight(planned: PlannedRun, step: int) -> float:
     """Return the part of a run's weight that is done when its training has reached `step`."""
-    batch, own = planned.run.recipe.batch, planned.run.recipe.steps - planned.begins
-    drawn = batch * min(max(step - planned.begins, 0), own)
-    return weight(planned) * drawn / (batch * own + EVALUATION)
+    return watched(planned).trained(step)
+
+
+def watch(plan: Plan) -> Watch:
+    """Return what a look at a plan needs."""
+    handcrafted = [(HANDCRAFTED, e.spec.uid) for e in plan.handcrafted]
+    return Watch(plan.study.name, {key: watched(p) for key, p in plan.runs.items()}, handcrafted)
+
+
+def watched(planned: PlannedRun) -> Watched:
+    """Return what a look at a run needs."""
+    run = planned.run
+    return Watched(
+        uid=run.uid, family=run.family, arm=planned.arm, role=planned.role, size=planned.target, D=run.D, seed=run.seed,
+        steps=run.recipe.steps, batch=run.recipe.batch, begins=planned.begins,
+        measured=tuple(e.spec.uid for e in planned.evaluations), provisional=planned.provisional,
+        codes=run.corpus if planned.role == "codebook" else None,
+    )  # fmt: skip

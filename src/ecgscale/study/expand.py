@@ -11,12 +11,12 @@ from ecgscale.data.corpus import Corpus
 from ecgscale.data.mixture import Mixture
 from ecgscale.data.split import SplitRule, corpus_parts, shared_signals
 from ecgscale.evaluation.evaluate import EvalSpec
-from ecgscale.lab import Lab
+from ecgscale.lab import Lab, read_failures
 from ecgscale.runs import Recipe, Role, RunSpec
 from ecgscale.spec import Plugin, SpecError
 from ecgscale.study.bind import Binder, Source
 from ecgscale.study.plan import Plan, PlannedEval, PlannedRun, Search
-from ecgscale.study.stored import load_evaluation, load_failures
+from ecgscale.study.stored import load_evaluation
 from ecgscale.study.study import Arm, Evaluation, Family, Study, StudyError
 from ecgscale.study.tuning import search
 from ecgscale.training import recipe
@@ -49,7 +49,7 @@ class _Expansion:
         if unknown:
             raise StudyError(f"arm {arm.name}: no family {', '.join(sorted(unknown))}")
         self.families = [f for f in self.study.family if not arm.families or f.name in arm.families]
-        self.failed = load_failures(binder.lab, self.study.name)
+        self.failed = read_failures(binder.lab, self.study.name)
 
     def run(self) -> None:
         self.source = self._open(self.binder.pretrain(self.arm))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tomllib
 from importlib import resources
 from pathlib import Path
 
@@ -37,3 +39,21 @@ def read(study: str | Path) -> tuple[str, str]:
     if str(study) in packaged():
         return resources.files("ecgscale.studies").joinpath(f"{study}.toml").read_text(), str(study)
     raise StudyError(f'no study "{study}": give a path ending in .toml or one of {", ".join(packaged())}')
+
+
+def user_bindings() -> dict[str, Path]:
+    """Return the table [data] of the user's configuration (`$XDG_CONFIG_HOME/ecgscale/config.toml`).
+
+    Raises:
+        StudyError: the file is not TOML.
+    """
+    home = Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config"))
+    path = home / "ecgscale" / "config.toml"
+    if not path.exists():
+        return {}
+    try:
+        return {
+            name: Path(value).expanduser() for name, value in tomllib.loads(path.read_text()).get("data", {}).items()
+        }
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(f"{path} is not TOML: {error}") from None

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from pydantic_core import from_json
+
 from ecgscale.lab import Lab, LabError, write_atomic
 
 FORMAT = 1
@@ -67,7 +69,7 @@ class IndexedLab(Lab):
             return None
         known = self._known.get(name)
         if known is not None and known[0] == stamps:
-            return json.loads(known[1]) if self._values else ()
+            return from_json(known[1]) if self._values else ()
         found = read()
         if found is not None:
             self._known[name], self._changed = (stamps, json.dumps(found).encode()), True

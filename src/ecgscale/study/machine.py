@@ -7,12 +7,10 @@ fp32: oneDNN's (`torch.set_float32_matmul_precision("medium")`) were measured an
 
 from __future__ import annotations
 
-import calendar
 import ctypes
 import os
 import platform
 import socket
-import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,9 @@ import torch
 
 from ecgscale import residency
 from ecgscale.runs import RunResult, RunSpec
+from ecgscale.study import clock
 from ecgscale.training.peak import peak_flops
 
-CLOCK = "%Y-%m-%dT%H:%M:%SZ"  # UTC
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's mallopt
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")  # that change kernels
 
@@ -72,14 +70,8 @@ def environment(device: str, threads: int) -> dict[str, Any]:
         "threads": threads,
         "allocator": allocator(),
         "matmul": torch.get_float32_matmul_precision(),
-        "started": time.strftime(CLOCK, time.gmtime()),
+        "started": clock.now(),
     }
-
-
-def started(about: dict[str, Any]) -> float | None:
-    """Return when `environment` was asked, seconds since the epoch; None where what is stored does not say."""
-    said = about.get("started")
-    return float(calendar.timegm(time.strptime(said, CLOCK))) if said else None
 
 
 def speed(run: RunSpec, result: RunResult, device: str, processes: int = 1) -> dict[str, float]:

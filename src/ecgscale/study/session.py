@@ -11,7 +11,6 @@ from pathlib import Path
 from rich.console import Console
 
 from ecgscale.lab import Lab
-from ecgscale.study import work
 from ecgscale.study.display import Display
 from ecgscale.study.execute import Budget, Spent, done, pending, trained_weight, weight
 from ecgscale.study.executors import Executor, Lost
@@ -205,8 +204,7 @@ def _ready(waiting: Iterable[Work], plan: Plan, lab: Lab, failures: dict[str, st
     """Work whose code-book is there, and the trunk it goes on from; a run whose code-book failed fails with it."""
 
     def there(book: str) -> bool:  # of a failed one, the job says in one sentence that the codes are missing
-        source = plan.runs[book].source
-        return book in failures or work.codes_path(lab, book, work.opened(source.path)).exists()
+        return book in failures or lab.codes(book, plan.runs[book].run.corpus).exists()
 
     def can(p: PlannedRun) -> bool:
         has_parted = p.before is None or p.before in failures or lab.result(p.before) is not None

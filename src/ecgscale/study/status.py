@@ -8,12 +8,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from ecgscale.lab import Lab, read_json
-from ecgscale.study.execute import pending, trained_weight, weight
+from ecgscale.lab import Lab, read_curve, read_json
+from ecgscale.study.clock import started
 from ecgscale.study.index import IndexedLab
-from ecgscale.study.machine import started
-from ecgscale.study.plan import Plan, PlannedRun
-from ecgscale.training.checkpoint import read_curve
+from ecgscale.study.watched import Watch, Watched
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDE = 24  # characters of a curve
@@ -30,7 +28,7 @@ class Running:
         losses: Training losses of the curve's lines.
     """
 
-    planned: PlannedRun
+    run: Watched
     step: int
     seconds: float
     rate: float | None
@@ -55,42 +53,40 @@ class Status:
     seconds_left: float | None
 
 
-def status_of(plan: Plan, lab: Lab, failures: dict[str, str]) -> Status:
-    """Read the status of a study from its lab."""
-    lab = IndexedLab(lab, plan.study.name, values=False)
-    todo = pending(plan, lab)
+def status_of(watch: Watch, lab: Lab, failures: dict[str, str]) -> Status:
+    """Read the status of a study from its lab; `failures` says why runs failed, by uid."""
+    lab = IndexedLab(lab, watch.study, values=False)
+    todo = [run for run in watch.runs.values() if not (run.provisional or run.done(lab))]
     lab.save()
-    held = [p for p in todo if lab.held(lab.run(p.run.uid))]
-    under_way = [_running(p, lab) for p in held]
-    taken = {p.run.uid for p in held}
-    failed = {p.run.uid: failures[p.run.uid] for p in todo if p.run.uid in failures and p.run.uid not in taken}
-    provisional = sum(p.provisional for p in plan.runs.values())
+    held = [run for run in todo if lab.held(lab.run(run.uid))]
+    under_way = [_running(run, lab) for run in held]
+    taken = {run.uid for run in held}
+    failed = {run.uid: failures[run.uid] for run in todo if run.uid in failures and run.uid not in taken}
+    provisional = sum(run.provisional for run in watch.runs.values())
     return Status(
-        done=len(plan.runs) - len(todo) - provisional,
-        waiting=provisional + sum(p.run.uid not in taken | failed.keys() for p in todo),
+        done=len(watch.runs) - len(todo) - provisional,
+        waiting=provisional + sum(run.uid not in taken | failed.keys() for run in todo),
         running=under_way,
         failed=failed,
-        seconds_left=_seconds_left([p for p in todo if p.run.uid not in failed], under_way),
+        seconds_left=_seconds_left([run for run in todo if run.uid not in failed], under_way),
     )
 
 
-def _running(planned: PlannedRun, lab: Lab) -> Running:
-    folder = lab.run(planned.run.uid)
+def _running(run: Watched, lab: Lab) -> Running:
+    folder = lab.run(run.uid)
     lines = read_curve(folder / "curve.jsonl")
     about = read_json(folder / "env.json") or {}
     began, first = started(about), int(about.get("step", 0))
     step = int(lines[-1]["step"]) if lines else 0
     seconds = 0.0 if began is None else max(time.time() - began, 0.0)
-    rate = (step - first) * planned.run.recipe.batch / seconds if step > first and seconds > 0 else None
-    return Running(planned, step, seconds, rate, [line["loss"] for line in lines])
+    rate = (step - first) * run.batch / seconds if step > first and seconds > 0 else None
+    return Running(run, step, seconds, rate, [line["loss"] for line in lines])
 
 
-def _seconds_left(todo: list[PlannedRun], running: list[Running]) -> float | None:
-    steps = {r.planned.run.uid: r.step for r in running}
-    left = sum(weight(p) - trained_weight(p, steps.get(p.run.uid, 0)) for p in todo)
-    speed = sum(
-        trained_weight(r.planned, 1) * (r.rate / r.planned.run.recipe.batch) for r in running if r.rate is not None
-    )
+def _seconds_left(todo: list[Watched], running: list[Running]) -> float | None:
+    steps = {r.run.uid: r.step for r in running}
+    left = sum(run.weight - run.trained(steps.get(run.uid, 0)) for run in todo)
+    speed = sum(r.run.trained(1) * (r.rate / r.run.batch) for r in running if r.rate is not None)
     return left / speed if speed > 0 else None
 
 

@@ -7,17 +7,12 @@ from typing import Any
 import numpy as np
 
 from ecgscale.evaluation.evaluate import EvalSpec
-from ecgscale.lab import Lab, read_json
+from ecgscale.lab import Lab
 
 
 def load_evaluation(lab: Lab, uid: str, spec: EvalSpec) -> list[dict[str, Any]] | None:
     """Return the rows of an evaluation the lab holds, or None."""
     return lab.evaluation(uid, spec.uid)
-
-
-def load_failures(lab: Lab, study: str) -> dict[str, str]:
-    """Return why runs of a study failed when they were last tried, by uid."""
-    return read_json(lab.study(study) / "failures.json") or {}
 
 
 def load_losses(lab: Lab, uid: str, spec: EvalSpec) -> np.ndarray:

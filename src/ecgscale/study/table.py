@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -15,6 +16,8 @@ from ecgscale.study.index import IndexedLab
 from ecgscale.study.plan import HANDCRAFTED, Plan, PlannedEval, PlannedRun
 from ecgscale.study.stored import load_evaluation, load_losses
 from ecgscale.study.work import chosen_steps, opened
+
+_Row = dict[str, Any]  # column: value
 
 
 def build_table(plan: Plan, lab: Lab, failures: dict[str, str] | None = None) -> pd.DataFrame:
@@ -35,19 +38,16 @@ def build_table(plan: Plan, lab: Lab, failures: dict[str, str] | None = None) ->
         if stored is None:
             reason = (failures or {}).get(planned.run.uid)
             status = "failed" if reason else "waiting"
-            gathered.add({**base, "status": status, "reason": reason or "not run yet"}, [{}])
+            gathered.add({**base, "status": status, "reason": reason or "not run yet"}, [({}, [{}])])
             continue
         result = RunResult.model_construct(**stored)  # written by `Lab.finish`, of a spec that hashes to its uid
-        rows = _result_rows(planned, result)
-        for e in planned.evaluations:
-            rows += _evaluation_rows(lab, planned, result, e)
-        gathered.add(base, rows)
-    for e in plan.handcrafted:
-        columns = {"N": 0, "N_total": 0, "seen": 0, "C": 0.0, **_eval_columns(e)}
-        measured = load_evaluation(lab, HANDCRAFTED, e.spec) or []
-        gathered.add(_handcrafted_columns(plan), [{**columns, **row} for row in measured])
-    for base, row in _against_random(plan, lab):
-        gathered.add(base, [row])
+        measured = [_evaluation_rows(lab, planned, result, e) for e in planned.evaluations]
+        gathered.add(base, [*_result_rows(planned, result), *measured])
+    nothing = {"N": 0, "N_total": 0, "seen": 0, "C": 0.0}
+    rows = [(nothing | _eval_columns(e), load_evaluation(lab, HANDCRAFTED, e.spec) or []) for e in plan.handcrafted]
+    gathered.add(_handcrafted_columns(plan), rows)
+    for base, common, row in _against_random(plan, lab):
+        gathered.add(base, [(common, [row])])
     lab.save()
     frame = gathered.frame().reindex(columns=list(COLUMNS))
     frame["status"] = frame["status"].astype(object).fillna("ok")
@@ -60,26 +60,34 @@ def build_table(plan: Plan, lab: Lab, failures: dict[str, str] | None = None) ->
 
 
 class _Rows:
-    """Rows under way to a frame: what a run's rows have in common is kept once, which is most of a large table."""
+    """Rows under way to a frame, in two parts each, so that what several have in common is kept once: most of a table.
+
+    The columns of a run, of what was measured on it, and of a row are disjoint.
+    """
 
     def __init__(self) -> None:
-        self.bases: list[dict[str, Any]] = []
-        self.rows: list[dict[str, Any]] = []
-        self.of: list[int] = []  # place in `bases` of every row
+        self.parts: tuple[list[_Row], list[_Row], list[_Row]] = ([], [], [])  # of runs, of evaluations, of rows
+        self.places: tuple[list[int], list[int]] = ([], [])  # of every row, in the first two
 
-    def add(self, base: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-        """Add rows that have the columns of `base` in common; none of its columns is in them."""
-        self.of += [len(self.bases)] * len(rows)
-        self.bases.append(base)
-        self.rows += rows
+    def add(self, run: _Row, measured: list[tuple[_Row, list[_Row]]]) -> None:
+        """Add the rows of a run: what they all have in common, and for every evaluation what its rows have."""
+        self.parts[0].append(run)
+        for common, rows in measured:
+            self.places[0].extend([len(self.parts[0]) - 1] * len(rows))
+            self.places[1].extend([len(self.parts[1])] * len(rows))
+            self.parts[1].append(common)
+            self.parts[2].extend(rows)
 
     def frame(self) -> pd.DataFrame:
-        common = _frame(self.bases).take(self.of).reset_index(drop=True)
-        return pd.concat([common, _frame(self.rows)], axis=1)
+        runs, measured, rows = map(_frame, self.parts)
+        common = [
+            part.take(places).reset_index(drop=True) for part, places in zip((runs, measured), self.places, strict=True)
+        ]
+        return pd.concat([*common, rows], axis=1)
 
 
-def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    names = dict.fromkeys(name for row in rows for name in row)
+def _frame(rows: list[_Row]) -> pd.DataFrame:
+    names = dict.fromkeys(chain.from_iterable(rows))
     return pd.DataFrame({name: [row.get(name) for row in rows] for name in names}, index=range(len(rows)))
 
 
@@ -120,50 +128,41 @@ def _at(run: Any, result: RunResult, checkpoint: str, step: int) -> dict[str, An
     }  # fmt: skip
 
 
-def _result_rows(planned: PlannedRun, result: RunResult) -> list[dict[str, Any]]:
+def _result_rows(planned: PlannedRun, result: RunResult) -> list[tuple[_Row, list[_Row]]]:
     """The own objective's held-out loss of the checkpoints that are kept, and the health of the last."""
     if planned.run.objective is None:
         return []
-    label = planned.source.label
-    health = [
-        {
-            **_at(planned.run, result, "last", result.steps),
-            "eval_corpus": label,
-            "split": "id",
-            "shift": "same",
-            "part": "validation",
-            "task": "health",
-            "protocol": "health",
-            "metric": name,
-            "unit": "1",
-            "value": value,
-            "n": result.records["validation"],
-        }
-        for name, value in result.health.items()
-    ]
-    return health + [
-        {
-            **_at(planned.run, result, name, step),
-            "eval_corpus": label, "split": "id", "shift": "same", "part": part, "task": "pretext",
-            "protocol": "pretext", "metric": "loss", "unit": "nats", "value": values[name], "n": result.records[part],
-        }
-        for name, step in {"best": result.best, "last": result.steps}.items()
-        for part, values in (("validation", result.validation), ("test", result.test))
-    ]  # fmt: skip
+    where = {"eval_corpus": planned.source.label, "split": "id", "shift": "same"}
+    health = {**_at(planned.run, result, "last", result.steps), **where, "task": "health"}
+    last = {"part": "validation", "protocol": "health", "unit": "1", "n": result.records["validation"]}
+    found = [(health, [{"metric": name, "value": value, **last} for name, value in result.health.items()])]
+    for name, step in {"best": result.best, "last": result.steps}.items():
+        pretext = {**_at(planned.run, result, name, step), **where, "task": "pretext"}
+        rows = [
+            {
+                "part": part,
+                "protocol": "pretext",
+                "metric": "loss",
+                "unit": "nats",
+                "value": values[name],
+                "n": result.records[part],
+            }
+            for part, values in (("validation", result.validation), ("test", result.test))
+        ]
+        found.append((pretext, rows))
+    return found
 
 
 def _eval_columns(planned: PlannedEval) -> dict[str, Any]:
     return {
         "eval_corpus": planned.source.label, "split": planned.split, "shift": planned.shift, "task": planned.title,
-        "protocol": planned.spec.protocol_name,
     }  # fmt: skip
 
 
-def _evaluation_rows(lab: Lab, planned: PlannedRun, result: RunResult, e: PlannedEval) -> list[dict[str, Any]]:
+def _evaluation_rows(lab: Lab, planned: PlannedRun, result: RunResult, e: PlannedEval) -> tuple[_Row, list[_Row]]:
     name, step = next(iter(chosen_steps(planned.run, result).items()))
-    measured = load_evaluation(lab, planned.run.uid, e.spec) or []
     common = {**_at(planned.run, result, name, step), **_eval_columns(e)}
-    return [{**common, **row} for row in measured]
+    return common, load_evaluation(lab, planned.run.uid, e.spec) or []
 
 
 def _handcrafted_columns(plan: Plan) -> dict[str, Any]:
@@ -173,8 +172,8 @@ def _handcrafted_columns(plan: Plan) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _against_random(plan: Plan, lab: Lab) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Return for each row what it has in common with its run's others, and the rest.
+def _against_random(plan: Plan, lab: Lab) -> list[tuple[_Row, _Row, _Row]]:
+    """Return the columns of each row: of its run, of its evaluation, its own.
 
     Paired patient bootstrap of probe loss minus that of equally large random weights, at each arm's largest cell.
     """
@@ -199,10 +198,11 @@ def _against_random(plan: Plan, lab: Lab) -> list[tuple[dict[str, Any], dict[str
             result = RunResult.parse(stored)
             name, step = next(iter(chosen_steps(run, result).items()))
             unit = "nats" if e.spec.task.output == "binary" else "sd2"
-            measured = {"part": "test", "metric": "loss_minus_random", "unit": unit, "value": difference, "lo": lo,
-                        "hi": hi, "n": len(ours), "label_fraction": e.spec.fraction}  # fmt: skip
+            measured = {"part": "test", "protocol": e.spec.protocol_name, "metric": "loss_minus_random", "unit": unit,
+                        "value": difference, "lo": lo, "hi": hi, "n": len(ours),
+                        "label_fraction": e.spec.fraction}  # fmt: skip
             at = {**_at(run, result, name, step), **_eval_columns(e)}
-            rows.append((_run_columns(plan, planned), {**at, **measured}))
+            rows.append((_run_columns(plan, planned), at, measured))
     return rows
 
 

@@ -108,7 +108,7 @@ class _How(NamedTuple):
 
 def _trained(lab: Lab, planned: PlannedRun, how: _How) -> RunResult:
     run, corpus = planned.run, opened(planned.source.path)
-    ids = None if planned.codebook is None else codes_path(lab, planned.codebook, corpus)
+    ids = None if planned.codebook is None else lab.codes(planned.codebook, corpus.digest)
     codes = None if ids is None else np.load(ids, mmap_mode="r")
     torch.set_num_threads(run.threads)
     cost = _flop_per_record(lab, planned, corpus, codes)
@@ -143,15 +143,10 @@ def _untrained(run: RunSpec, folder: Path) -> RunResult:
     )
 
 
-def codes_path(lab: Lab, codebook: str, corpus: Corpus) -> Path:
-    """Return where the code-book ids of a corpus are cached."""
-    return lab.features("codes", codebook, corpus.digest)
-
-
 def cache_codes(lab: Lab, planned: PlannedRun, device: str) -> bool:
     """Compute the code-book ids of the pre-training corpus once: [record, lead, beat] int16, padded with -1."""
     run, corpus = planned.run, opened(planned.source.path)
-    path = codes_path(lab, run.uid, corpus)
+    path = lab.codes(run.uid, corpus.digest)
     if path.exists():
         return False
     result = RunResult.parse(lab.result(run.uid) or {})

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import nn
 
 from ecgscale import claims, ranks
-from ecgscale.lab import refused, write_atomic
+from ecgscale.lab import read_curve, refused, write_atomic
 
 CHECKSUM = 32  # bytes before a state
 
@@ -133,14 +133,3 @@ class Curve:
                 file.write(json.dumps(values) + "\n")
         except OSError as error:
             raise refused(self.path, error) from None
-
-
-def read_curve(path: Path) -> list[dict[str, float]]:
-    """Return the complete lines of a curve; a line torn by a kill is left out."""
-    lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            break
-    return lines

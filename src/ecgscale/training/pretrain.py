@@ -20,6 +20,7 @@ from ecgscale import ranks, residency, rng
 from ecgscale.batch import Batch
 from ecgscale.data.corpus import Corpus
 from ecgscale.data.split import corpus_parts
+from ecgscale.lab import read_curve
 from ecgscale.loader import Loader
 from ecgscale.objectives import Objective
 from ecgscale.runs import RunResult, RunSpec, build, input_of
@@ -200,7 +201,7 @@ class _Loop:
                     progress(self.step, (self.step - first) * cost)
                 self.clock = time.monotonic()
             if self.step == recipe.fork and trunk is not None and trunk.more:
-                state = self._state() | {"curve": checkpoint.read_curve(self.folder / "curve.jsonl")}
+                state = self._state() | {"curve": read_curve(self.folder / "curve.jsonl")}
                 if ranks.rank() == 0:
                     trunk.leave(state)
             if self.step == recipe.steps:
@@ -301,7 +302,7 @@ class _Loop:
         """Return what the curve's last line says beyond losses and rates; nothing of supervised runs."""
         if self.run.objective.paradigm != "SSL":
             return {}
-        last = checkpoint.read_curve(self.folder / "curve.jsonl")[-1]
+        last = read_curve(self.folder / "curve.jsonl")[-1]
         return {name: value for name, value in last.items() if name not in ("step", "seen", "loss", "lr", "validation")}
 
     def _state(self) -> dict[str, Any]:
