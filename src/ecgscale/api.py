@@ -30,6 +30,7 @@ from ecgscale.study.fits import fit_all
 from ecgscale.study.plan import Plan, Search
 from ecgscale.study.ranking import ranking_of
 from ecgscale.study.session import execute
+from ecgscale.study.similar import similar
 from ecgscale.study.study import Study, StudyError
 from ecgscale.study.table import build_table
 from ecgscale.study.watched import asked_for, keep
@@ -288,6 +289,7 @@ def _report(plan: Plan, lab: Lab, frame: pd.DataFrame, fits: list[dict[str, Any]
         overlaps=plan.overlaps,
         ranking=ranking_of(plan, lab),
         effects=effects_of(plan, lab),
+        similar=similar(plan, lab),
         skipped=plan.skipped,
         tuning=[_search(search) for search in plan.tuning],
         environment={"machine": f"{platform.machine()}, {os.cpu_count()} cores", "torch": torch.__version__,

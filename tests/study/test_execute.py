@@ -11,12 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
 
 from ecgscale import api, show, watch
 from ecgscale.data.signal import FormError
+from ecgscale.evaluation.cka import similarity
 from ecgscale.lab import Lab, write_json
 from ecgscale.study import execute, session, work, workers
 from ecgscale.study.bind import Binder, Source
@@ -24,6 +26,7 @@ from ecgscale.study.executors import Lost, Progress, local
 from ecgscale.study.expand import expand
 from ecgscale.study.jobs import Outcome, Where, Work, do
 from ecgscale.study.plan import PlannedRun
+from ecgscale.study.similar import similar
 from ecgscale.study.status import plot, status_of
 from ecgscale.study.study import Study, StudyError
 
@@ -62,6 +65,17 @@ def test_a_finished_study_starts_no_worker(lab: Path, monkeypatch: pytest.Monkey
 def test_status_of_a_finished_study(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
     watch.show_status("smoke", lab, {}, TINY)
     assert "smoke: 2 done, 0 running, 0 waiting, 0 failed" in capsys.readouterr().out
+
+
+def test_models_are_compared_by_the_features_their_probes_saw(lab: Path) -> None:
+    plan, where = api.planned("smoke", Lab(lab), {}, TINY)
+    found = similar(plan, where)
+    assert [m["objective"] for m in found["models"]] == ["supervised", "random"]
+    digest = next(s for s in plan.sources.values() if s.label == found["setting"]["corpus"]).open().digest
+    runs = sorted(plan.runs.values(), key=lambda p: p.run.objective is None)
+    x, y = (np.load(next((lab / "features").glob(f"{p.run.uid}-*-{digest}-*.npy"))) for p in runs)
+    assert found["setting"]["records"] == len(x) <= 256  # one minibatch: no order in it
+    np.testing.assert_allclose(found["values"], similarity([x, y]), atol=1e-9)
 
 
 def test_status_of_the_plan_that_a_run_kept_asks_neither_torch_nor_the_rules(lab: Path) -> None:
@@ -113,8 +127,6 @@ def test_a_form_that_cannot_be_made_is_refused_before_anything_is_ingested(
 
 
 def test_a_source_is_judged_by_its_first_record(tmp_path: Path) -> None:
-    import numpy as np
-
     folder = tmp_path / "z"
     folder.mkdir()
     np.save(folder / "ecg.npy", np.random.default_rng(0).standard_normal((4, 1000, 12)).astype(np.float32))

@@ -36,6 +36,7 @@ class ReportInput:
             `distance`, `at_edge`.
         ranking: What `study.ranking.ranking_of` returns; {} where no two families can be compared.
         effects: What `study.effects.effects_of` returns; {} where nothing was crossed.
+        similar: What `study.similar.similar` returns; {} where fewer than two models left their features.
         environment: `machine`, `torch`, `threads`, `seconds`.
         notes: Sentences the reader must know, such as where the learning rates come from.
     """
@@ -50,6 +51,7 @@ class ReportInput:
     tuning: list[dict[str, Any]] = field(default_factory=list)
     ranking: dict[str, Any] = field(default_factory=dict)
     effects: dict[str, Any] = field(default_factory=dict)
+    similar: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecgscale.reporting import ReportInput, curves, effects, effects_figure, figures
+from ecgscale.reporting import ReportInput, curves, effects, effects_figure, figures, similar
 from ecgscale.reporting.findings import origin
 from ecgscale.reporting.rows import (
     PANEL,
@@ -82,6 +82,7 @@ def gallery(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
     made += _paired(report, table)
     made += _forms(report, table)
     made += _effects(report)
+    made += _similar(report)
     return _with_floor_note(made)
 
 
@@ -404,6 +405,17 @@ def _effects(report: ReportInput) -> list[Figure]:
         )
         for name, part, one in zip(names, parts, drawn, strict=True)
     ]
+
+
+def _similar(report: ReportInput) -> list[Figure]:
+    if not report.similar.get("models"):
+        return []
+    drawn = similar.draw(report.similar, salt="similar", stamp=stamp(report))
+    caption, alt = (
+        similar.caption_of(report.similar),
+        f"{len(report.similar['models'])} models, a number a pair.",
+    )
+    return [_finish(report, "similar", "similar", "How alike the models' features are", caption, alt, drawn)]
 
 
 def _forests(

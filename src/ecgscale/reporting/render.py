@@ -18,7 +18,18 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from ecgscale.reporting import ReportError, ReportInput, effects, findings, inventory, ranking, style, tables, training
+from ecgscale.reporting import (
+    ReportError,
+    ReportInput,
+    effects,
+    findings,
+    inventory,
+    ranking,
+    similar,
+    style,
+    tables,
+    training,
+)
 from ecgscale.reporting.curves import is_pretext_transfer, law_name
 from ecgscale.reporting.rows import PAIRED, comparable, failed, families, forms, paired, prepare, records_of, title
 from ecgscale.reporting.tables import Table
@@ -135,6 +146,7 @@ def compose(report: ReportInput) -> Page:
     made += [inventory.overlaps(report.overlaps), tables.failures(failed(table)), tables.left_out(report.skipped)]
     said = findings.sentences(report, table)
     said[0:0] = ranking.sentences(report.ranking)
+    said[-2:-2] = similar.sentences(report.similar)
     said[-2:-2] = effects.sentences(report.effects)  # before where the ECGs come from and what was run
     return Page(report, table, said, gallery(report, table), [t for t in made if t.rows])
 
@@ -188,6 +200,7 @@ def json_twin(page: Page) -> dict[str, Any]:
         "tables": [_table_twin(t, report.command) for t in page.tables],
         "ranking": report.ranking,
         "effects": report.effects,
+        "similar": report.similar,
         "overlaps": report.overlaps,
         "skipped": report.skipped,
         "environment": report.environment,

@@ -180,8 +180,7 @@ def evaluate_run(lab: Lab, planned: PlannedRun, device: str) -> int:
     for path in dict.fromkeys(e.source.path for e in missing):
         corpus = opened(path)
         here = [e for e in missing if e.source.path == path]
-        rows = np.unique(np.concatenate([e.spec.needed(corpus) for e in here]))
-        file = lab.features(run.uid, str(step), corpus.digest, digest(rows.tolist()))
+        rows, file = encoded(lab, planned, result, corpus)
         x = features.cached(file, rows)
         if x is None:
             if run.recipe.steps:
@@ -191,6 +190,14 @@ def evaluate_run(lab: Lab, planned: PlannedRun, device: str) -> int:
             _write_array(file, x)
         _measure(lab, run.uid, [e.spec for e in here], corpus, rows, x)
     return len(missing)
+
+
+def encoded(lab: Lab, planned: PlannedRun, result: RunResult, corpus: Corpus) -> tuple[Rows, Path]:
+    """Return which records of a corpus a run's evaluations need, and the file of their features [record, width]."""
+    step = next(iter(chosen_steps(planned.run, result).values()))
+    needed = [e.spec.needed(corpus) for e in planned.evaluations if e.spec.corpus == corpus.digest]
+    rows = np.unique(np.concatenate(needed))
+    return rows, lab.features(planned.run.uid, str(step), corpus.digest, digest(rows.tolist()))
 
 
 def evaluate_handcrafted(lab: Lab, evaluations: tuple[PlannedEval, ...]) -> int:
