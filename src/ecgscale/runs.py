@@ -96,10 +96,16 @@ class RunSpec(Spec):
         return tuple(getattr(self.objective, "labels", ()))
 
     @property
+    def origin(self) -> str:
+        """Where its weights come from: the objective it was trained with, "random", or "external"."""
+        if self.objective is not None:
+            return str(self.objective.part_name())
+        return "external" if self.backbone.part_name() == "external" else "random"
+
+    @property
     def family(self) -> str:
-        """Backbone and objective for a reader, as "s4 cpc" or "s4 random weights"."""
-        objective = self.objective.part_name() if self.objective is not None else "random weights"
-        return f"{self.backbone.part_name()} {objective}"
+        """Backbone and origin for a reader, as "s4 cpc" or "s4 random weights"."""
+        return f"{self.backbone.called} {'random weights' if self.origin == 'random' else self.origin}"
 
     @cached_property
     def cell(self) -> str:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ecgscale.backbones import Backbone, BackboneSpec
-from ecgscale.spec import names, part, part_class
+from ecgscale.backbones import Backbone, BackboneSpec, architectures
+from ecgscale.spec import part, part_class
 from ecgscale.training import flops, size
 
 LEADS, SAMPLES = 12, 1000
@@ -35,7 +35,7 @@ CHEAP = frozenset(CHEAP_OPERATIONS.split())
 
 def variants() -> list[tuple[str, str]]:
     """Every backbone with every pooling it offers, but `flatten`, which ties features to one length on purpose."""
-    return [(n, pool) for n in names("backbones")
+    return [(n, pool) for n in architectures()
             for pool in get_args(part_class("backbones", n).model_fields["pool"].annotation)
             if pool != "flatten"]  # fmt: skip
 

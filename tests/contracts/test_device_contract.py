@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from ecgscale.backbones import architectures
 from ecgscale.spec import names, part, part_class
 from ecgscale.training import size
 
@@ -22,7 +23,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "hubert": {"prototypes": (8, 16)},
 }
 PAIRS = [("beat_transformer", o) for o in names("objectives") if o != "cpc"]  # it reads beats and hides tokens
-PAIRS += [(b, "cpc" if "causal" in part_class("backbones", b).model_fields else "mae") for b in names("backbones")]
+PAIRS += [(b, "cpc" if "causal" in part_class("backbones", b).model_fields else "mae") for b in architectures()]
 
 
 @pytest.mark.parametrize(("backbone", "objective"), sorted(set(PAIRS)))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ecgscale.backbones import architectures
 from ecgscale.objectives import Objective, ObjectiveSpec
 from ecgscale.spec import names, part, part_class
 from ecgscale.training import size
@@ -28,7 +29,7 @@ def _pairs() -> list[tuple[str, str]]:
     """Objectives with the backbones that offer what they need: beats, causality, dropped tokens."""
     found = []
     for objective in names("objectives"):
-        for backbone in names("backbones"):
+        for backbone in architectures():
             cls: Any = part_class("backbones", backbone)
             offers = (
                 cls.needs

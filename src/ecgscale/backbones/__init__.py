@@ -13,7 +13,7 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from ecgscale.batch import Batch
-from ecgscale.spec import Plugin
+from ecgscale.spec import Plugin, names, part_class
 
 Pool = Literal["mean", "cls", "flatten", "ends"]
 
@@ -52,6 +52,7 @@ class BackboneSpec(Plugin):
     title: ClassVar[str]  # as a figure's legend names it
     needs: ClassVar[frozenset[str]] = frozenset()  # "beats": reads Batch.beats; rate fixed to 100 Hz, …
     hides_tokens: ClassVar[bool] = False  # `tokens` accepts `masked`
+    comes_trained: ClassVar[bool] = False  # comes with weights: no run trains it, at no size
 
     dial: PositiveFloat  # the one size parameter; `training.size.solve` finds it for a target N
     # over valid tokens, so that N and features do not depend on the window; "ends" is the mean before the first block
@@ -73,9 +74,19 @@ class BackboneSpec(Plugin):
         """Return the module `build` gives, without its `twin`."""
 
     @property
+    def called(self) -> str:
+        """What a table calls it; one that is no part of its own may say more than its part's name."""
+        return self.part_name()
+
+    @property
     def is_causal(self) -> bool:
         """Whether this very network sees no sample after a token's own."""
         return bool(getattr(self, "causal", False))
+
+
+def architectures() -> list[str]:
+    """Return the names of the backbones that runs train, at any size."""
+    return [name for name in names("backbones") if not part_class("backbones", name).comes_trained]  # type: ignore[attr-defined]
 
 
 class Backbone(nn.Module, ABC):

@@ -167,7 +167,7 @@ def _ahead(rows: pd.DataFrame, metric: str) -> list[str]:
         return []
     sign = 1.0 if metric in LOWER_IS_BETTER else -1.0
     best = [here.iloc[int(np.argmin(sign * here["value"].to_numpy()))]["kind"] for _, here in groups(rows, PANEL)]
-    names = {"handcrafted": "hand-crafted features", "random": "random weights"}
+    names = {"handcrafted": "hand-crafted features", "random": "random weights", "external": "an external checkpoint"}
     said = [f"{name} on {best.count(kind)} of {_tasks(len(best))}" for kind, name in names.items() if kind in best]
     return [f"A baseline has the best {_word(metric)} of all, whatever the intervals: {style.listed(said)}."] * bool(
         said

@@ -53,6 +53,7 @@ def _kind(table: pd.DataFrame) -> pd.Series:
     kind[baseline & (table["N"] == 0)] = "handcrafted"
     kind[baseline & (table["N"] != 0)] = "random"  # also where N is unknown, because the run has not been measured
     kind[baseline & (table["D"] > 0)] = "arm"
+    kind[baseline & (table["objective"] == "external")] = "external"
     return kind
 
 
@@ -112,7 +113,8 @@ def pretext(table: pd.DataFrame) -> pd.DataFrame:
 def largest(rows: pd.DataFrame) -> pd.DataFrame:
     """Keep, of every family, the run of largest N, then largest D, then lowest seed: a rule that looks at no result.
 
-    Random weights keep the run whose N is nearest to that of the grid's largest run of the same backbone.
+    Random weights keep the run whose N is nearest to that of the grid's largest run of the same backbone; external
+    checkpoints are all kept.
     """
     runs = rows.assign(minus_seed=-rows["seed"].fillna(0)).drop_duplicates("run")
     runs = runs.sort_values(["N", "D", "minus_seed"], kind="stable")
@@ -124,6 +126,7 @@ def largest(rows: pd.DataFrame) -> pd.DataFrame:
     keep = [
         *grid.drop_duplicates("family", keep="last")["run"],
         *random.drop_duplicates("backbone", keep="last")["run"],
+        *runs.loc[runs["kind"] == "external", "run"],
     ]
     return rows[rows["run"].isin([*keep, *handcrafted.drop_duplicates("backbone", keep="last")["run"]])]
 
@@ -171,6 +174,8 @@ def contestant(row: Any) -> str:
     """Write who a row belongs to: a family, "random weights (resnet1d)" or "hand-crafted features"."""
     if row["kind"] == "random":
         return f"random weights ({row['backbone']})"
+    if row["kind"] == "external":
+        return f"{row['backbone']} (external)"
     if row["kind"] == "handcrafted":
         plain = str(row["backbone"]).replace("-", "").replace("_", "") == "handcrafted"
         return "hand-crafted features" if plain else f"hand-crafted features ({row['backbone']})"

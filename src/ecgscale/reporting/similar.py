@@ -53,7 +53,7 @@ def sentences(similar: dict[str, Any]) -> list[str]:
         return []
     models = similar["models"]
     family = [(m["backbone"], m["objective"]) for m in models]
-    trained = [i for i, m in enumerate(models) if m["objective"] != "random"]
+    trained = [i for i, m in enumerate(models) if m["objective"] not in ("random", "external")]
     pairs = [(i, j) for i in trained for j in trained if i < j]
     value = similar["values"]
     within = [value[i][j] for i, j in pairs if family[i] == family[j] and not missing(value[i][j])]

@@ -50,7 +50,7 @@ def grid(table: pd.DataFrame) -> Table:
     gaps = table[~table["run"].isin(table.loc[np.isfinite(table["value"]), "run"])]
     waiting = set(gaps.loc[gaps["status"] == "waiting", "run"])
     bad = set(gaps["run"]) - waiting
-    order = {"grid": 0, "tune": 1, "codebook": 2, "arm": 3, "random": 4, "handcrafted": 5}
+    order = {"grid": 0, "tune": 1, "codebook": 2, "arm": 3, "random": 4, "handcrafted": 5, "external": 6}
     rows, records = [], []
     place = {family: i for i, family in enumerate(ordered(runs["family"]))}
     by_family = sorted(groups(runs, ["kind", "family"]), key=lambda g: (order.get(g[0][0], 9), place[g[0][1]]))
@@ -109,7 +109,7 @@ def results(rows: pd.DataFrame, metric: str) -> Table:
         who=lambda f: [contestant(r) for r in records_of(f)]
     )
     rows = rows.drop_duplicates(["eval_corpus", "task", "protocol", "who"])
-    order = {"grid": 0, "random": 1, "handcrafted": 2}
+    order = {"grid": 0, "random": 1, "handcrafted": 2, "external": 3}
     first = rows.drop_duplicates("who")
     place = {family: i for i, family in enumerate(ordered(rows["family"]))}
     ranks = {str(r["who"]): (order.get(r["kind"], 9), place[r["family"]]) for r in records_of(first)}

@@ -21,6 +21,7 @@ from ecgscale.study.study import Arm, Evaluation, Family, Study, StudyError
 from ecgscale.study.tuning import search
 from ecgscale.training import recipe
 from ecgscale.training.size import SizeError, solve
+from ecgscale.training.size import size as parameters
 
 
 def expand(study: Study, binder: Binder) -> Plan:
@@ -68,6 +69,7 @@ class _Expansion:
         for family in self.families:
             self._family(family, codebook)
         self._random()
+        self._external()
 
     def _open(self, source: Source) -> Source:
         self.plan.sources.setdefault(source.label, source)
@@ -226,6 +228,8 @@ class _Expansion:
         return (start, False) if found.waiting else (found.lr, True)
 
     def _refusal(self, family: Family, codebook: str | None) -> str | None:
+        if family.backbone.comes_trained:
+            return "an external checkpoint is not trained: name it in [[external]]"
         needs = family.objective.needs | family.backbone.needs
         if "labels" in needs:
             missing = [n for n in family.objective.labels if f"label.{n}" not in self.corpus.index]
@@ -279,6 +283,20 @@ class _Expansion:
                 except SizeError:
                     continue
                 self._add("baseline", spec, None, 0, 0, Recipe(steps=0, batch=1, lr=0.0), size, None)
+
+    def _external(self) -> None:
+        """Checkpoints from elsewhere, on every corpus that meets their contract."""
+        for spec in self.study.external:
+            measured = []
+            for e in self.evaluations:
+                refusal = spec.refusal(e.source.open())
+                if refusal:
+                    self.plan.skip(f"{spec.called} on {e.source.label}: {e.title}", refusal)
+                else:
+                    measured.append(e)
+            if measured:
+                target = parameters(spec, len(spec.leads), spec.samples)
+                self._add("baseline", spec, None, 0, 0, Recipe(steps=0, batch=1, lr=0.0), target, None, tuple(measured))
 
     def _add(
         self, role: Role, backbone: Plugin, objective: Plugin | None, D: int, seed: int, recipe: Recipe, target: int,

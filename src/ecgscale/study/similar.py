@@ -25,8 +25,8 @@ SEEDS = 2  # of one family and size
 def similar(plan: Plan, lab: Lab) -> dict[str, Any]:
     """Return the CKA of every pair of models as plain data, or {} where fewer than two have left their features.
 
-    Of every family the smallest and the largest size are taken, at the largest D, with up to two seeds, and random
-    weights of these sizes.
+    Of every family the smallest and the largest size are taken, at the largest D, with up to two seeds, random weights
+    of these sizes, and external checkpoints.
 
     Returns:
         `setting` (arm, corpus, D, records, and missing: models whose features are not in the lab), `models` (backbone,
@@ -66,7 +66,7 @@ def _models(runs: list[PlannedRun]) -> list[PlannedRun]:
     most = max(p.run.D for p in trained)
     ends = {min(p.target for p in trained), max(p.target for p in trained)}
     chosen = [p for p in trained if most == p.run.D and p.target in ends]
-    chosen += [p for p in runs if p.run.objective is None and p.target in ends]
+    chosen += [p for p in runs if p.run.objective is None and (p.target in ends or p.run.origin == "external")]
     kept: list[PlannedRun] = []
     for p in sorted(chosen, key=lambda p: (p.run.objective is None, p.run.family, p.target, p.run.seed)):
         if sum((k.run.family, k.target) == (p.run.family, p.target) for k in kept) < SEEDS:
@@ -84,7 +84,4 @@ def _features(lab: Lab, planned: PlannedRun, corpus: Any) -> np.ndarray | None:
 
 def _name(planned: PlannedRun) -> dict[str, Any]:
     run = planned.run
-    objective = "random" if run.objective is None else run.objective.part_name()
-    return {
-        "backbone": run.backbone.part_name(), "objective": objective, "size": planned.target, "seed": run.seed,
-    }  # fmt: skip
+    return {"backbone": run.backbone.called, "objective": run.origin, "size": planned.target, "seed": run.seed}

@@ -132,6 +132,7 @@ class Study(Spec):
     order: NonNegativeInt = 0  # seed of the order of patients
     training: Training
     family: tuple[Family, ...]
+    external: tuple[BackboneField, ...] = ()  # checkpoints from elsewhere that stand beside the families
     arm: tuple[Arm, ...]
     codebook: CodebookRule | None = None
     evaluate: tuple[Evaluation, ...]
