@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ecgscale.evaluation import adam, probes, ridge
-from ecgscale.evaluation.adam import Output, validation_loss
 from ecgscale.evaluation.ridge import Scale
+from ecgscale.evaluation.targets import Output, validation_loss
 from ecgscale.evaluation.thresholds import best_thresholds, decide
 
 Array = npt.NDArray[np.float64]
