@@ -14,8 +14,8 @@ from ecgscale.evaluation.thresholds import best_thresholds, decide
 
 Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
-Fit = Callable[[Rows, Rows, Rows], tuple[Array, Array]]  # training, choosing and tested rows -> the latter's predictions
-# and the choosing ones', both [record, label]
+# training, choosing and tested rows -> predictions of the tested and of the choosing ones [record, label]
+Fit = Callable[[Rows, Rows, Rows], tuple[Array, Array]]
 
 
 def cross_validated(

@@ -15,7 +15,7 @@ from ecgscale.lab import Lab
 from ecgscale.runs import Recipe, Role, RunSpec
 from ecgscale.spec import Plugin, SpecError
 from ecgscale.study.bind import Binder, Source
-from ecgscale.study.plan import Plan, PlannedEval, PlannedRun, Search
+from ecgscale.study.plan import NO_ENCODER, Plan, PlannedEval, PlannedRun, Search
 from ecgscale.study.stored import load_evaluation, load_failures
 from ecgscale.study.study import Arm, Evaluation, Family, Study, StudyError
 from ecgscale.study.tuning import search
@@ -57,7 +57,11 @@ class _Expansion:
         self.train = corpus_parts(self.corpus, self.study.split, self.study.order)["train"]
         self.evaluations = self._evaluations()
         self._check_overlap()
-        self.plan.handcrafted += [e for e in self.evaluations if e not in self.plan.handcrafted]
+        for e in self.evaluations:
+            measured = self.plan.encoded if e.spec.trains else self.plan.handcrafted
+            measured += [e] if e not in measured else []
+            if e.spec.trains:
+                self.plan.skip(f"{e.title} on {e.source.label}, {e.spec.protocol_name}: hand-crafted", NO_ENCODER)
         if self.study.training.branches:
             ends = ", ".join(f"{share:g}" for share in sorted(self.study.training.branches))
             note = (
@@ -91,6 +95,7 @@ class _Expansion:
             corpus=corpus.digest,
             task=rule.task,
             protocol=rule.protocol,
+            settings=rule.settings,
             fraction=rule.fraction,
             split=self.study.split if rule.fractions is None else SplitRule(by="patients", fractions=rule.fractions),
             order=self.study.order,

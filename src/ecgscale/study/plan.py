@@ -12,6 +12,7 @@ from ecgscale.study.bind import Source
 from ecgscale.study.study import Study
 from ecgscale.study.tuning import Tuned
 
+NO_ENCODER = "hand-crafted features have no encoder to train on or to read tokens of"
 HANDCRAFTED = f"handcrafted-{intervals.REVISION}"  # stands for a run's uid
 
 
@@ -66,6 +67,7 @@ class Plan:
     study: Study
     runs: dict[str, PlannedRun] = field(default_factory=dict)
     handcrafted: list[PlannedEval] = field(default_factory=list)
+    encoded: list[PlannedEval] = field(default_factory=list)  # that train a network: hand-crafted features cannot
     skipped: list[dict[str, str]] = field(default_factory=list)  # {what, reason}
     sources: dict[str, Source] = field(default_factory=dict)  # label → source
     overlaps: list[dict[str, Any]] = field(default_factory=list)

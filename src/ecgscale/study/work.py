@@ -21,7 +21,8 @@ from ecgscale import residency
 from ecgscale.data.corpus import Corpus
 from ecgscale.data.intervals import measure
 from ecgscale.evaluation import features
-from ecgscale.evaluation.evaluate import EvalSpec, evaluate
+from ecgscale.evaluation.encoder import Encoder
+from ecgscale.evaluation.evaluate import EvalSpec, Evaluated, evaluate
 from ecgscale.lab import Lab, read_json, write_atomic, write_json
 from ecgscale.loader import Loader, Rows
 from ecgscale.runs import RunResult, RunSpec, build, check_input, load_backbone, load_objective
@@ -32,7 +33,7 @@ from ecgscale.study.plan import HANDCRAFTED, PlannedEval, PlannedRun
 from ecgscale.study.stored import load_evaluation
 from ecgscale.training import flops
 from ecgscale.training.checkpoint import Trunk
-from ecgscale.training.pretrain import pretrain
+from ecgscale.training.pretrain import Paused, pretrain
 from ecgscale.training.size import count
 
 
@@ -172,10 +173,14 @@ def chosen_steps(run: RunSpec, result: RunResult) -> dict[str, int]:
     return {"best": result.best} if result.best == result.steps else {"best": result.best, "last": result.steps}
 
 
-def evaluate_run(lab: Lab, planned: PlannedRun, device: str) -> int:
+def evaluate_run(lab: Lab, planned: PlannedRun, device: str, halt: Callable[[], bool] | None = None) -> int:
     """Measure every evaluation of a finished run that the lab does not hold; returns how many were measured.
 
-    Only the checkpoint that enters the laws is probed; the last one keeps its pretext loss.
+    Only the checkpoint that enters the laws is probed; the last one keeps its pretext loss. Evaluations that read
+    pooled features come first and together; each that trains a network is kept as soon as it is done.
+
+    Raises:
+        Paused: `halt` said so, between two networks.
     """
     run = planned.run
     result = RunResult.parse(lab.result(run.uid) or {})
@@ -184,18 +189,46 @@ def evaluate_run(lab: Lab, planned: PlannedRun, device: str) -> int:
     backbone = None
     for path in dict.fromkeys(e.source.path for e in missing):
         corpus = opened(path)
-        here = [e for e in missing if e.source.path == path]
-        rows = np.unique(np.concatenate([e.spec.needed(corpus) for e in here]))
-        file = lab.features(run.uid, str(step), corpus.digest, digest(rows.tolist()))
-        x = features.cached(file, rows)
-        if x is None:
+        here = [e.spec for e in missing if e.source.path == path]
+        probed, trained = [s for s in here if not s.trains], [s for s in here if s.trains]
+        rows, file, x = _rows(probed, corpus), None, None
+        if probed:
+            file = lab.features(run.uid, str(step), corpus.digest, digest(rows.tolist()))
+            x = features.cached(file, rows)
+        if trained or (probed and x is None):
             if run.recipe.steps:
                 check_input(lab.run(run.uid), step, corpus)
             backbone = backbone or load_backbone(run, lab.run(run.uid), step).to(device)
+        if file is not None and x is None:
+            assert backbone is not None
             x = features.encode(backbone, corpus, rows, device)
             _write_array(file, x)
-        _measure(lab, run.uid, [e.spec for e in here], corpus, rows, x)
+        if x is not None:
+            _measure(lab, run.uid, probed, corpus, rows, x)
+        if trained:
+            assert backbone is not None
+            read = _rows([s for s in trained if s.protocol == "frozen"], corpus)
+            torch.set_num_threads(run.threads)
+            _train_and_measure(lab, run, trained, Encoder(backbone, corpus, read, run.recipe.steps > 0, device), halt)
     return len(missing)
+
+
+def _rows(specs: Sequence[EvalSpec], corpus: Corpus) -> Rows:
+    """Return all rows that evaluations read, rising."""
+    return np.unique(np.concatenate([np.empty(0, np.int64), *(spec.needed(corpus) for spec in specs)]))
+
+
+def _train_and_measure(
+    lab: Lab, run: RunSpec, specs: Sequence[EvalSpec], encoder: Encoder, halt: Callable[[], bool] | None
+) -> None:
+    for spec in specs:
+        if halt is not None and halt():
+            raise Paused
+        _keep(lab, run.uid, evaluate([spec], encoder.corpus, _no_features, encoder=encoder))
+
+
+def _no_features(wanted: Rows) -> np.ndarray:
+    raise AssertionError("a network reads no pooled features")
 
 
 def evaluate_handcrafted(lab: Lab, evaluations: tuple[PlannedEval, ...]) -> int:
@@ -204,7 +237,7 @@ def evaluate_handcrafted(lab: Lab, evaluations: tuple[PlannedEval, ...]) -> int:
     if not missing:
         return 0
     corpus = opened(missing[0].source.path)
-    rows = np.unique(np.concatenate([e.spec.needed(corpus) for e in missing]))
+    rows = _rows([e.spec for e in missing], corpus)
     x = measure(corpus.signals(rows), corpus.beats(rows), corpus.rate_hz, corpus.lead_ok(rows)).to_numpy(np.float64)
     _measure(lab, HANDCRAFTED, [e.spec for e in missing], corpus, rows, x)
     return len(missing)
@@ -214,9 +247,13 @@ def _measure(lab: Lab, uid: str, specs: list[EvalSpec], corpus: Corpus, rows: Ro
     def encode(wanted: Rows) -> np.ndarray:
         return x[np.searchsorted(rows, wanted)]
 
+    _keep(lab, uid, evaluate(specs, corpus, encode))
+
+
+def _keep(lab: Lab, uid: str, measured: dict[EvalSpec, Evaluated]) -> None:
     folder = lab.run(uid) / "evaluations"
     folder.mkdir(parents=True, exist_ok=True)
-    for spec, evaluated in evaluate(specs, corpus, encode).items():
+    for spec, evaluated in measured.items():
         _write_array(folder / f"{spec.uid}.npy", evaluated.losses)
         write_json(folder / f"{spec.uid}.json", {"spec": spec.dump(), "rows": evaluated.rows})
 
