@@ -65,7 +65,7 @@ def test_evaluations_that_train_a_network_stand_beside_the_probes(lab: Path, tmp
     tested = frame[(frame["part"] == "test") & (frame["metric"] == "auroc")]
     assert set(tested["protocol"]) == {"linear", "finetune", "frozen"}
     assert tested.groupby(["objective", "protocol"]).ngroups == 2 * 3 + 1  # of two runs, and of features by hand
-    assert tested["value"].notna().all()
+    assert tested["value"].notna().all() and tested["left_out"].notna().all()
     left_out = frame[frame["status"] != "ok"]
     assert set(left_out["objective"]) == {"handcrafted"} and set(left_out["status"]) == {"skipped"}
     assert set(left_out["protocol"]) == {"finetune", "frozen"}

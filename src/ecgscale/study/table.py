@@ -57,7 +57,7 @@ def build_table(plan: Plan, lab: Lab, failures: dict[str, str] | None = None) ->
     frame["label_fraction"] = frame["label_fraction"].astype("float64").fillna(1.0)
     for column in ("N", "N_total", "D", "seen", "C", "lr", "value", "lo", "hi"):
         frame[column] = frame[column].astype("float64")
-    for column in ("seed", "step", "batch", "steps", "labels", "n", "n_pos"):
+    for column in ("seed", "step", "batch", "steps", "labels", "n", "n_pos", "left_out"):
         frame[column] = frame[column].astype("Int64")
     return frame
 
