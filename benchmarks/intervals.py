@@ -90,8 +90,9 @@ def main() -> None:
             for name, bound in BOUNDS.items():
                 error = (table[f"{name}_ms"] - truth[name])[rows]
                 size = error.abs()
-                print(f"| {unit} | {which} | {name.upper()} | {error.notna().sum()} of {truth[name][rows].notna().sum()} "
-                      f"| {error.median():+.1f} ms | {size.median():.1f} ms | {size.quantile(0.9):.1f} ms |")  # fmt: skip
+                cells = [unit, which, name.upper(), f"{error.notna().sum()} of {truth[name][rows].notna().sum()}"]
+                cells += [f"{value:.1f} ms" for value in (error.median(), size.median(), size.quantile(0.9))]
+                print("| " + " | ".join(cells) + " |")
                 above += [f"{unit} {name}"] if which == "odd" and size.median() > bound else []
     if above:
         raise SystemExit(f"above the bounds {BOUNDS}: {', '.join(above)}")
