@@ -23,6 +23,7 @@ from ecgscale.evaluation.encoder import Encoder
 from ecgscale.evaluation.evaluate import EvalSpec, evaluate
 from ecgscale.evaluation.finetune import Tuned, tune
 from ecgscale.evaluation.settings import Finetune, Frozen
+from ecgscale.evaluation.windows import WindowError, Windows
 from ecgscale.loader import Loader
 from ecgscale.spec import names, part
 from ecgscale.views import time_patches
@@ -40,8 +41,14 @@ class Small:
     digest: str = "0"
     rate_hz: float = 100.0
 
+    name: str = "small"
+
     def __len__(self) -> int:
         return len(self.signal)
+
+    @property
+    def samples(self) -> int:
+        return self.signal.shape[2]
 
     def signals(self, rows: np.ndarray) -> np.ndarray:
         return self.signal[rows]
@@ -146,10 +153,10 @@ def test_tokens_are_the_same_kept_and_computed_again() -> None:
     kept, again = (tokens.Tokens(Patches(ragged=True).eval(), corpus, rows, most=most) for most in (1 << 20, 0))
     assert kept.kept is not None and again.kept is None
     assert len(kept.kept) == 29 * TOKENS + 30 * 4 + 30 * TOKENS
-    for found, expected in zip(kept.moments(rows), again.moments(rows), strict=True):
+    for found, expected in zip(*(tokens.moments([store], rows) for store in (kept, again)), strict=True):
         torch.testing.assert_close(found, expected)
     parts, how = Parts(rows[:40], rows[40:60], rows[60:]), Frozen(epochs=3, heads=4)
-    one, two = (attentive.pool(t, y[:, None], parts, "binary", how) for t in (kept, again))
+    one, two = (attentive.pool([t], y[:, None], parts, "binary", how) for t in (kept, again))
     np.testing.assert_allclose(one.tested, two.tested, atol=1e-5)
     assert one.tested.std() > 1e-3
 
@@ -180,7 +187,7 @@ def test_three_rates_move_the_encoder_and_the_loss_of_one_batch_halves() -> None
     network = Tuned(_network(dropout=0.0), 1)
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     loader = Loader(corpus, rows)
-    found = descend(network, network.groups(how, True), loader.take, y[:, None], parts, "binary", how)
+    found = descend(network, network.groups(how, True), lambda r, _: loader.take(r), y[:, None], parts, "binary", how)
     assert found.epoch == 1
     steps = {name: float((p.detach() - before[name]).abs().max()) for name, p in network.named_parameters()}
     for start, rate in {"head": 1e-2, "backbone.blocks.4": 1e-3, "backbone.stem": 1e-4}.items():
@@ -217,7 +224,7 @@ def test_the_best_epoch_is_kept_where_later_ones_overfit() -> None:
     rows = np.arange(120)
     how = Frozen(epochs=30, rate=2e-2, batch=10)
     store = tokens.Tokens(Patches().eval(), corpus, rows)
-    found = attentive.pool(store, noisy, Parts(rows[:20], rows[20:], rows[20:]), "binary", how)
+    found = attentive.pool([store], noisy, Parts(rows[:20], rows[20:], rows[20:]), "binary", how)
     losses = found.validation_losses
     assert found.epoch == int(np.argmin(losses)) and 0 < found.epoch < 30
     assert losses[-1] > losses[found.epoch] + 0.3  # it did overfit
@@ -237,6 +244,32 @@ def test_cross_validation_and_regression_take_networks_too(monkeypatch: pytest.M
     fitted = encoder.fit(Frozen(epochs=30, rate=2e-2, batch=20), age, Parts(rows[:100], rows[100:130], rows[130:]),
                          "regression")  # fmt: skip
     assert np.nanmean(np.abs(fitted.tested - age[130:])) < 6
+
+
+def test_crops_are_averaged_and_one_at_a_time_is_trained_on() -> None:
+    (one, y), (two, _) = _corpus(40), _corpus(40, seed=1)
+    a, b = cast(Small, one).signal, cast(Small, two).signal
+    b[:30] = a[:30]  # crops differ in the test part only
+    rows, crop_s = np.arange(40), a.shape[2] / 100
+    joined = np.concatenate([a, b, np.full_like(a[..., :5], 9)], axis=2)  # what does not fill a crop is left out
+    both = cast(Corpus, Small(joined, one.index))
+    windows = Windows.of(both, crop_s)
+    assert windows == Windows(a.shape[2], 2)
+    x, left, right = (features.encode(_network(), c, rows, windows=w) for c, w in
+                      ((both, windows), (one, None), (two, None)))  # fmt: skip
+    np.testing.assert_allclose(x, (left + right) / 2, atol=1e-6)
+    parts = Parts(rows[:20], rows[20:30], rows[30:])
+    for backbone, how in ((Patches().eval(), Frozen(epochs=2, rate=1e-2, batch=8)),
+                          (_network(), Finetune(epochs=2, batch=8))):  # fmt: skip
+        found, first, second = (Encoder(backbone, c, rows).fit(how, y[:, None], parts, "binary", s).tested
+                                for c, s in ((both, crop_s), (one, None), (two, None)))  # fmt: skip
+        np.testing.assert_allclose(found, (first + second) / 2, atol=1e-5)
+        assert np.abs(first - second).max() > 1e-3
+    with pytest.raises(WindowError, match=r"crops of 1 s do not fit into records of 0.53 s of small"):
+        Windows.of(both, 1.0)
+    cropped = _spec("linear").model_copy(update={"crop_s": 2.5})
+    assert cropped.protocol_name == "linear-2500ms" and cropped.dump()["crop_s"] == 2.5
+    assert "crop_s" not in _spec("linear").dump()
 
 
 @pytest.mark.parametrize("name", names("backbones"))

@@ -14,13 +14,15 @@ Source: arXiv:2605.12241, AI4HealthUOL/ecg-fm-benchmarking, heads.py (recipe-pre
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from ecgscale.evaluation.descent import Descended, Parts, descend, seeded
 from ecgscale.evaluation.settings import Frozen
 from ecgscale.evaluation.targets import Array, Output
-from ecgscale.evaluation.tokens import Tokens
+from ecgscale.evaluation.tokens import Tokens, moments
 from ecgscale.loader import Rows
 
 
@@ -59,22 +61,23 @@ class AttentiveHead(nn.Module):
         return self.out(mixed.flatten(1))
 
 
-def pool(tokens: Tokens, y: Array, parts: Parts, output: Output, how: Frozen) -> Descended:
+def pool(crops: Sequence[Tokens], y: Array, parts: Parts, output: Output, how: Frozen) -> Descended:
     """Train a head on the tokens of the training part.
 
     Args:
-        tokens: Of all these records.
+        crops: The tokens of all these records, crop by crop; one of whole records.
         y: Targets of the whole corpus [record, label].
         parts: Rows of the corpus.
         output: What the targets are.
         how: The settings.
     """
-    mean, deviation = tokens.moments(parts.train)
-    with seeded(tokens.device, how.seed, "head"):
-        head = AttentiveHead(tokens.width, y.shape[1], how.heads, mean, deviation).to(tokens.device)
+    mean, deviation = moments(crops, parts.train)
+    width, device = crops[0].width, crops[0].device
+    with seeded(device, how.seed, "head"):
+        head = AttentiveHead(width, y.shape[1], how.heads, mean, deviation).to(device)
 
-    def take(rows: Rows) -> tuple[Tensor, Tensor]:
-        return tokens.take(rows)
+    def take(rows: Rows, crop: int) -> tuple[Tensor, Tensor]:
+        return crops[crop].take(rows)
 
     groups = [{"params": list(head.parameters()), "lr": how.rate}]
-    return descend(head, groups, take, y, parts, output, how, tokens.device)
+    return descend(head, groups, take, y, parts, output, how, device, len(crops))

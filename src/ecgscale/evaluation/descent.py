@@ -60,24 +60,26 @@ class Descended:
 def descend(
     network: nn.Module,
     groups: list[dict[str, Any]],
-    take: Callable[[Rows], Any],
+    take: Callable[[Rows, int], Any],
     y: Array,
     parts: Parts,
     output: Output,
     how: Descent,
     device: str = "cpu",
+    crops: int = 1,
 ) -> Descended:
     """Train a network and leave it with the weights of the epoch of lowest validation loss.
 
     Args:
         network: Turns what `take` gives of rows into scores [row, label].
         groups: Its trained parameters, each group with its `lr`.
-        take: Gives the inputs of rows of the corpus, on the device.
+        take: Gives the inputs of rows of the corpus and a number of a crop, on the device.
         y: Targets of the whole corpus [record, label], NaN where unknown.
         parts: Rows of the corpus; the last epoch is kept where no target of the validation part is known.
         output: What the targets are.
         how: The settings.
         device: Where the network is.
+        crops: Of a record.
 
     Raises:
         DescentError: the scores are not finite.
@@ -85,19 +87,25 @@ def descend(
     coding = Coding.of(y[parts.train], output)
     targets = coding.code(y[parts.train])
     optimiser = torch.optim.AdamW(groups, weight_decay=how.weight_decay, fused=True)
+
+    def predicted(rows: Rows) -> Array:
+        """Return what the network says [row, label], averaged over the crops."""
+        said = [coding.read(_scores(network, take, rows, crop, y.shape[1])) for crop in range(crops)]
+        return said[0] if crops == 1 else np.mean(said, axis=0)
+
     losses: list[float] = []
     chosen, validated = 0, np.empty(0)
     kept: dict[str, Tensor] = {}
     for epoch in range(how.epochs + 1):
         if epoch:
-            _train(network, optimiser, take, parts.train, targets, output, how, epoch, device)
-        reached = coding.read(_scores(network, take, parts.validation, y.shape[1]))
+            _train(network, optimiser, take, parts.train, targets, output, how, epoch, device, crops)
+        reached = predicted(parts.validation)
         losses.append(validation_loss(y[parts.validation], reached, coding.scale, output))
         if not kept or losses[-1] < losses[chosen] or math.isnan(losses[0]):
             chosen, validated = epoch, reached
             kept = {name: value.clone() for name, value in network.state_dict().items()}
     network.load_state_dict(kept)
-    tested = coding.read(_scores(network, take, parts.test, y.shape[1]))
+    tested = predicted(parts.test)
     if not np.isfinite(tested).all():
         raise DescentError(f"the scores of a network are not finite after {chosen} epochs: lower its learning rates")
     return Descended(chosen, losses, tested, validated)
@@ -125,29 +133,33 @@ def seeded(device: str, seed: int, *path: str | int) -> Iterator[None]:
 def _train(
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
-    take: Callable[[Rows], Any],
+    take: Callable[[Rows, int], Any],
     rows: Rows,
     targets: Tensor,
     output: Output,
     how: Descent,
     epoch: int,
     device: str,
+    crops: int,
 ) -> None:
     """Pass once over the training rows, whose targets [row, label] come in their order."""
     network.train()
     order = rng.generator(how.seed, "descent", "order", epoch).permutation(len(rows))
+    shown = rng.generator(how.seed, "descent", "crop", epoch)
     with seeded(device, how.seed, "dropout", epoch):
         for places in np.array_split(order, math.ceil(len(rows) / how.batch)):
             rising = np.sort(places)  # read fastest
-            loss = masked_loss(network(take(rows[rising])), targets[rising].to(device), output)
+            loss = masked_loss(
+                network(take(rows[rising], int(shown.integers(crops)))), targets[rising].to(device), output
+            )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
 
 
 @torch.no_grad()
-def _scores(network: nn.Module, take: Callable[[Rows], Any], rows: Rows, labels: int) -> Array:
-    """Return the scores [row, label] of a network in eval mode."""
+def _scores(network: nn.Module, take: Callable[[Rows, int], Any], rows: Rows, crop: int, labels: int) -> Array:
+    """Return the scores [row, label] of a network in eval mode on one crop of every record."""
     network.eval()
-    found = [network(take(rows[i : i + BATCH])).double().cpu().numpy() for i in range(0, len(rows), BATCH)]
+    found = [network(take(rows[i : i + BATCH], crop)).double().cpu().numpy() for i in range(0, len(rows), BATCH)]
     return np.concatenate([np.empty((0, labels)), *found])

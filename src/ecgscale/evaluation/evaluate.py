@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from pydantic import Field, PositiveInt, ValidationInfo, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 
 from ecgscale.data.corpus import Corpus
 from ecgscale.data.split import SplitRule, corpus_parts, crossval
@@ -46,6 +46,7 @@ class EvalSpec(Spec):
     task: TaskField
     protocol: Protocol = "linear"
     settings: Settings | None = Field(None, validate_default=True)  # of `frozen` and `finetune`; in their digest only
+    crop_s: PositiveFloat | None = None  # crops whose features or predictions are averaged; in the digest where given
     fraction: float = 1.0  # of training patients who keep their labels: 1, 1/2, … 1/128
     split: SplitRule
     order: int = 0
@@ -73,12 +74,16 @@ class EvalSpec(Spec):
 
     @property
     def protocol_name(self) -> str:
-        """What the table calls the protocol: "linear", or "linear-1of8" with an eighth of the labels."""
-        return self.protocol + few_labels.suffix(self.fraction)
+        """What the table calls the protocol: "linear", "linear-1of8" with an eighth of the labels, "linear-2500ms" on
+        crops of 2.5 s."""
+        crops = "" if self.crop_s is None else f"-{1000 * self.crop_s:.0f}ms"
+        return self.protocol + crops + few_labels.suffix(self.fraction)
 
     def dump(self) -> dict[str, Any]:
-        """Return all fields with the revisions of protocol and probe; settings where the protocol has any."""
+        """Return all fields with the revisions of protocol and probe; settings and crops where there are any."""
         fields = super().dump()
+        if self.crop_s is None:
+            del fields["crop_s"]
         if self.settings is None:
             del fields["settings"]
         else:
@@ -135,7 +140,7 @@ def evaluate(
     Args:
         specs: Evaluations on one corpus; those by cross-validation on the same folds share one call of the probe.
         corpus: The corpus they name by digest.
-        encode: Gives the frozen features of rows.
+        encode: Gives the frozen features of rows, of the crops that the specs ask for.
         seed: Of the patient bootstrap.
         encoder: The checkpoint itself, for evaluations that train a network.
 
@@ -173,8 +178,9 @@ def _trained(spec: EvalSpec, how: Settings, corpus: Corpus, y: np.ndarray, encod
         raise ValueError(f'the protocol "{spec.protocol}" needs an encoder: hand-crafted features have none')
     if spec.task.parts == "crossval":
         folds = _labelled_folds(corpus, spec.fraction, spec.order)
-        return network_cross_validate(encoder, how, spec.task.output, y, *folds)
-    return network_hold_out(encoder, how, spec.task.output, y, spec.rows(corpus), spec.scale(corpus, y))
+        return network_cross_validate(encoder, how, spec.task.output, y, *folds, spec.crop_s)
+    scale = spec.scale(corpus, y)
+    return network_hold_out(encoder, how, spec.task.output, y, spec.rows(corpus), scale, spec.crop_s)
 
 
 def _measured(spec: EvalSpec, corpus: Corpus, targets: np.ndarray, predicted: Predicted, seed: int) -> Evaluated:

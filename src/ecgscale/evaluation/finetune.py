@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from ecgscale.backbones import Backbone
 from ecgscale.batch import Batch
-from ecgscale.evaluation.descent import Descended, Parts, descend, seeded
+from ecgscale.evaluation.descent import Descended, DescentError, Parts, descend, seeded
 from ecgscale.evaluation.settings import Finetune
 from ecgscale.evaluation.targets import Array, Output
+from ecgscale.evaluation.windows import Windows
 from ecgscale.loader import Loader, Rows
 
 
@@ -60,6 +61,7 @@ def tune(
     output: Output,
     how: Finetune,
     device: str = "cpu",
+    windows: Windows | None = None,
 ) -> Descended:
     """Train a copy of an encoder, which stays as it is, with a head of its own.
 
@@ -72,11 +74,18 @@ def tune(
         output: What the targets are.
         how: The settings.
         device: Where to compute.
+        windows: The crops it sees; whole records by default.
+
+    Raises:
+        DescentError: the scores are not finite, or the encoder's width hangs on the length of what it sees.
     """
+    windows = windows or Windows()
+    if windows.samples is not None and backbone.pool == "flatten":
+        raise DescentError('an encoder with pool = "flatten" cannot be fine-tuned on crops: its width is of the whole')
     with seeded(device, how.seed, "head"):
         network = Tuned(copy.deepcopy(backbone).requires_grad_(True), y.shape[1]).to(device)
 
-    def take(rows: Rows) -> Batch:
-        return loader.take(rows).to(device)
+    def take(rows: Rows, crop: int) -> Batch:
+        return windows.cut(loader.take(rows).to(device), crop)
 
-    return descend(network, network.groups(how, trained), take, y, parts, output, how, device)
+    return descend(network, network.groups(how, trained), take, y, parts, output, how, device, windows.count)

@@ -67,7 +67,13 @@ def hold_out(
 
 
 def network_hold_out(
-    encoder: Encoder, how: Settings, output: Output, y: Array, rows: Mapping[str, Rows], scale: Scale | None
+    encoder: Encoder,
+    how: Settings,
+    output: Output,
+    y: Array,
+    rows: Mapping[str, Rows],
+    scale: Scale | None,
+    crop_s: float | None = None,
 ) -> Predicted:
     """Train a network on an encoder, choose its epoch on rows["validation"], predict rows["test"].
 
@@ -78,9 +84,10 @@ def network_hold_out(
         y: Targets of the whole corpus [record, label].
         rows: Rows of "train", "validation" and "test".
         scale: As of `hold_out`.
+        crop_s: Length of the crops that the network sees; None: whole records.
     """
     parts = Parts(rows["train"], rows["validation"], rows["test"])
-    found = encoder.fit(how, y, parts, output)
+    found = encoder.fit(how, y, parts, output, crop_s)
     return _held_out(output, y[parts.validation], found.tested, found.validated, scale)
 
 
@@ -91,17 +98,18 @@ def network_cross_validate(
     y: Array,
     patients: npt.ArrayLike,
     folds: Sequence[tuple[Rows, Rows]],
+    crop_s: float | None = None,
 ) -> Predicted:
     """Predict every record out of fold; a quarter of the training patients of every fold chooses the epoch.
 
     Args:
-        encoder, how, output, y: As of `network_hold_out`.
+        encoder, how, output, y, crop_s: As of `network_hold_out`.
         patients: [record].
         folds: (train rows, test rows) pairs.
     """
 
     def fit(train: Rows, choosing: Rows, test: Rows) -> tuple[Array, Array]:
-        found = encoder.fit(how, y, Parts(train, choosing, test), output)
+        found = encoder.fit(how, y, Parts(train, choosing, test), output, crop_s)
         return found.tested, found.validated
 
     return _gathered(early.cross_validated(fit, y, patients, folds, output, how.seed), y, output)

@@ -7,6 +7,7 @@ are rounded to float16 either way, so that numbers do not depend on where tokens
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from ecgscale import residency
 from ecgscale.backbones import Backbone
 from ecgscale.data.corpus import Corpus
 from ecgscale.evaluation.features import BATCH
+from ecgscale.evaluation.windows import Windows
 from ecgscale.loader import Rows
 
 MOST: Final = 1 << 30  # bytes of a process, on the device where one computes; ours
@@ -32,10 +34,21 @@ class Tokens:
         rows: All that will be asked for, rising.
         device: Where the backbone is.
         most: Bytes that may be kept.
+        windows, crop: Which crop of every record; the whole by default.
     """
 
-    def __init__(self, backbone: Backbone, corpus: Corpus, rows: Rows, device: str = "cpu", most: int = MOST) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        corpus: Corpus,
+        rows: Rows,
+        device: str = "cpu",
+        most: int = MOST,
+        windows: Windows | None = None,
+        crop: int = 0,
+    ) -> None:
         self.backbone, self.rows, self.device = backbone, rows, device
+        self.windows, self.crop = windows or Windows(), crop
         self.loader = residency.loaders(corpus, {"all": rows}, device=device)["all"]
         self.kept: Tensor | None = None  # [token, width], record after record
         self._keep(most)
@@ -57,16 +70,6 @@ class Tokens:
         values = self.kept[torch.where(valid, start[:, None] + position, 0)]
         return values.float() * valid[..., None], valid
 
-    def moments(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation of the real tokens of rows, both [width] float32."""
-        count, total, squares = 0, *(torch.zeros(self.width, dtype=torch.float64) for _ in range(2))
-        for part in _blocks(rows):
-            values, valid = self.take(part)
-            real = values[valid].cpu().double()
-            count, total, squares = count + len(real), total + real.sum(0), squares + real.square().sum(0)
-        mean = total / max(1, count)
-        return mean.float(), (squares / max(1, count) - mean.square()).clamp(min=0).sqrt().float()
-
     def _keep(self, most: int) -> None:
         found: list[Tensor] = []
         lengths: list[Tensor] = []
@@ -84,8 +87,20 @@ class Tokens:
 
     @torch.no_grad()
     def _computed(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        tokens = self.backbone.tokens(self.loader.take(rows).to(self.device))
+        tokens = self.backbone.tokens(self.windows.cut(self.loader.take(rows).to(self.device), self.crop))
         return tokens.values.float().clamp(-LARGEST, LARGEST).half(), tokens.valid
+
+
+def moments(crops: Sequence[Tokens], rows: Rows) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of the real tokens of all crops of rows, both [width] float32."""
+    count, total, squares = 0, *(torch.zeros(crops[0].width, dtype=torch.float64) for _ in range(2))
+    for part in _blocks(rows):
+        for tokens in crops:
+            values, valid = tokens.take(part)
+            real = values[valid].cpu().double()
+            count, total, squares = count + len(real), total + real.sum(0), squares + real.square().sum(0)
+    mean = total / max(1, count)
+    return mean.float(), (squares / max(1, count) - mean.square()).clamp(min=0).sqrt().float()
 
 
 def _blocks(rows: Rows) -> list[Rows]:

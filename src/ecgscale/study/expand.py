@@ -11,11 +11,12 @@ from ecgscale.data.corpus import Corpus
 from ecgscale.data.mixture import Mixture
 from ecgscale.data.split import SplitRule, corpus_parts, shared_signals
 from ecgscale.evaluation.evaluate import EvalSpec
+from ecgscale.evaluation.windows import WindowError, Windows
 from ecgscale.lab import Lab
 from ecgscale.runs import Recipe, Role, RunSpec
 from ecgscale.spec import Plugin, SpecError
 from ecgscale.study.bind import Binder, Source
-from ecgscale.study.plan import NO_ENCODER, Plan, PlannedEval, PlannedRun, Search
+from ecgscale.study.plan import Plan, PlannedEval, PlannedRun, Search
 from ecgscale.study.stored import load_evaluation, load_failures
 from ecgscale.study.study import Arm, Evaluation, Family, Study, StudyError
 from ecgscale.study.tuning import search
@@ -58,10 +59,10 @@ class _Expansion:
         self.evaluations = self._evaluations()
         self._check_overlap()
         for e in self.evaluations:
-            measured = self.plan.encoded if e.spec.trains else self.plan.handcrafted
+            measured = self.plan.encoded if e.not_by_hand else self.plan.handcrafted
             measured += [e] if e not in measured else []
-            if e.spec.trains:
-                self.plan.skip(f"{e.title} on {e.source.label}, {e.spec.protocol_name}: hand-crafted", NO_ENCODER)
+            if e.not_by_hand:
+                self.plan.skip(f"{e.title} on {e.source.label}, {e.spec.protocol_name}: hand-crafted", e.not_by_hand)
         if self.study.training.branches:
             ends = ", ".join(f"{share:g}" for share in sorted(self.study.training.branches))
             note = (
@@ -91,11 +92,16 @@ class _Expansion:
         if refusal:
             self.plan.skip(title, refusal)
             return None
+        try:
+            Windows.of(corpus, rule.crop_s)
+        except WindowError as error:
+            raise StudyError(f"{self.study.name}: {title}: {error}") from None
         spec = EvalSpec(
             corpus=corpus.digest,
             task=rule.task,
             protocol=rule.protocol,
             settings=rule.settings,
+            crop_s=rule.crop_s,
             fraction=rule.fraction,
             split=self.study.split if rule.fractions is None else SplitRule(by="patients", fractions=rule.fractions),
             order=self.study.order,

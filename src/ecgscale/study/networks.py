@@ -15,6 +15,7 @@ from ecgscale.evaluation.encoder import Encoder
 from ecgscale.evaluation.evaluate import FOLDS, REPEATS, EvalSpec
 from ecgscale.evaluation.folds import INNER_FOLDS
 from ecgscale.evaluation.tokens import MOST
+from ecgscale.evaluation.windows import Windows
 from ecgscale.runs import RunSpec, build
 from ecgscale.spec import Spec, digest
 from ecgscale.study.memory import forget, peak, wait
@@ -35,7 +36,7 @@ class Network(Spec):
 def network(run: RunSpec, spec: EvalSpec) -> str:
     """Return what decides the cost of a step: backbone, shape, protocol, batch."""
     assert spec.settings is not None
-    return digest([run.backbone.dump(), run.leads, run.samples, spec.protocol, spec.settings.batch])
+    return digest([run.backbone.dump(), run.leads, run.samples, spec.protocol, spec.settings.batch, spec.crop_s])
 
 
 def measure_network(
@@ -63,7 +64,7 @@ def measure_network(
     def taken(records: int, epochs: int) -> float:
         parts = Parts(rows[:records], rows[:1], rows[:1])
         began = time.perf_counter()
-        encoder.fit(how.model_copy(update={"epochs": epochs, "batch": whole}), y, parts, "binary")
+        encoder.fit(how.model_copy(update={"epochs": epochs, "batch": whole}), y, parts, "binary", spec.crop_s)
         wait(device)
         return time.perf_counter() - began
 
@@ -75,11 +76,11 @@ def measure_network(
     of_one, of_three = taken(timed, 1), taken(timed, 3)
     most = peak(device)
     per_record = max(0.0, (most - few) / (timed - FEW)) if timed > FEW else few / FEW
-    kept = encoder.tokens.kept if spec.protocol == "frozen" else None
+    stores = encoder.tokens(Windows.of(corpus, spec.crop_s)) if spec.protocol == "frozen" else []
     return Network(
         seconds=max(0.0, of_three - of_one) / 2 / timed,
         memory=round(most + per_record * (whole - timed)),
-        tokens=kept.numel() * kept.element_size() / timed if kept is not None else 0.0,
+        tokens=sum(s.kept.numel() * s.kept.element_size() for s in stores if s.kept is not None) / timed,
     )
 
 

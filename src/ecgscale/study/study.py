@@ -121,6 +121,7 @@ class Evaluation(Spec):
     settings: Settings | None = Field(
         None, validate_default=True
     )  # of `frozen` and `finetune`: epochs, batch, rates, …
+    crop_s: PositiveFloat | None = None  # seconds of crops whose features or predictions are averaged; None: whole
     fraction: float = 1.0  # of training patients who keep their labels: 1, 0.5, … 0.0078125
     fractions: tuple[float, float, float] | None = (
         None  # of patients, where this corpus is parted otherwise than the study says

@@ -12,7 +12,7 @@ from ecgscale.lab import COLUMNS, Lab
 from ecgscale.runs import RunResult
 from ecgscale.spec import digest
 from ecgscale.study.index import IndexedLab
-from ecgscale.study.plan import HANDCRAFTED, NO_ENCODER, Plan, PlannedEval, PlannedRun
+from ecgscale.study.plan import HANDCRAFTED, Plan, PlannedEval, PlannedRun
 from ecgscale.study.stored import load_evaluation, load_losses
 from ecgscale.study.work import chosen_steps, opened
 
@@ -47,7 +47,7 @@ def build_table(plan: Plan, lab: Lab, failures: dict[str, str] | None = None) ->
         measured = load_evaluation(lab, HANDCRAFTED, e.spec) or []
         gathered.add(_handcrafted_columns(plan), [{**columns, **row} for row in measured])
     for e in plan.encoded:
-        why = {"N": 0, "N_total": 0, "seen": 0, "C": 0.0, "status": "skipped", "reason": NO_ENCODER}
+        why = {"N": 0, "N_total": 0, "seen": 0, "C": 0.0, "status": "skipped", "reason": e.not_by_hand}
         gathered.add(_handcrafted_columns(plan), [{**_eval_columns(e), **why}])
     for base, row in _against_random(plan, lab):
         gathered.add(base, [row])

@@ -18,11 +18,13 @@ import pandas as pd
 import torch
 
 from ecgscale import residency
+from ecgscale.backbones import Backbone
 from ecgscale.data.corpus import Corpus
 from ecgscale.data.intervals import measure
 from ecgscale.evaluation import features
 from ecgscale.evaluation.encoder import Encoder
 from ecgscale.evaluation.evaluate import EvalSpec, Evaluated, evaluate
+from ecgscale.evaluation.windows import Windows
 from ecgscale.lab import Lab, read_json, write_atomic, write_json
 from ecgscale.loader import Loader, Rows
 from ecgscale.runs import RunResult, RunSpec, build, check_input, load_backbone, load_objective
@@ -186,31 +188,49 @@ def evaluate_run(lab: Lab, planned: PlannedRun, device: str, halt: Callable[[], 
     result = RunResult.parse(lab.result(run.uid) or {})
     step = next(iter(chosen_steps(run, result).values()))
     missing = [e for e in planned.evaluations if load_evaluation(lab, run.uid, e.spec) is None]
-    backbone = None
+    checkpoint = _Checkpoint(lab, run, step, device)
     for path in dict.fromkeys(e.source.path for e in missing):
         corpus = opened(path)
         here = [e.spec for e in missing if e.source.path == path]
         probed, trained = [s for s in here if not s.trains], [s for s in here if s.trains]
-        rows, file, x = _rows(probed, corpus), None, None
-        if probed:
-            file = lab.features(run.uid, str(step), corpus.digest, digest(rows.tolist()))
-            x = features.cached(file, rows)
-        if trained or (probed and x is None):
-            if run.recipe.steps:
-                check_input(lab.run(run.uid), step, corpus)
-            backbone = backbone or load_backbone(run, lab.run(run.uid), step).to(device)
-        if file is not None and x is None:
-            assert backbone is not None
-            x = features.encode(backbone, corpus, rows, device)
-            _write_array(file, x)
-        if x is not None:
-            _measure(lab, run.uid, probed, corpus, rows, x)
+        for crop_s in dict.fromkeys(s.crop_s for s in probed):
+            alike = [s for s in probed if s.crop_s == crop_s]
+            rows = _rows(alike, corpus)
+            _measure(lab, run.uid, alike, corpus, rows, checkpoint.features(corpus, rows, crop_s))
         if trained:
-            assert backbone is not None
-            read = _rows([s for s in trained if s.protocol == "frozen"], corpus)
             torch.set_num_threads(run.threads)
-            _train_and_measure(lab, run, trained, Encoder(backbone, corpus, read, run.recipe.steps > 0, device), halt)
+            _train_and_measure(lab, run, trained, checkpoint.encoder(corpus, trained), halt)
     return len(missing)
+
+
+class _Checkpoint:
+    """The backbone of a finished run, loaded once it is needed."""
+
+    def __init__(self, lab: Lab, run: RunSpec, step: int, device: str) -> None:
+        self.lab, self.run, self.step, self.device = lab, run, step, device
+        self.loaded: Backbone | None = None
+
+    def features(self, corpus: Corpus, rows: Rows, crop_s: float | None) -> np.ndarray:
+        """Return pooled features [row, width], from the lab where it holds them."""
+        crops = () if crop_s is None else (f"{crop_s:g}s",)
+        file = self.lab.features(self.run.uid, str(self.step), corpus.digest, digest(rows.tolist()), *crops)
+        x = features.cached(file, rows)
+        if x is None:
+            x = features.encode(self._backbone(corpus), corpus, rows, self.device, Windows.of(corpus, crop_s))
+            _write_array(file, x)
+        return x
+
+    def encoder(self, corpus: Corpus, specs: Sequence[EvalSpec]) -> Encoder:
+        """Return what evaluations train a network on."""
+        read = _rows([s for s in specs if s.protocol == "frozen"], corpus)
+        return Encoder(self._backbone(corpus), corpus, read, self.run.recipe.steps > 0, self.device)
+
+    def _backbone(self, corpus: Corpus) -> Backbone:
+        folder = self.lab.run(self.run.uid)
+        if self.run.recipe.steps:
+            check_input(folder, self.step, corpus)
+        self.loaded = self.loaded or load_backbone(self.run, folder, self.step).to(self.device)
+        return self.loaded
 
 
 def _rows(specs: Sequence[EvalSpec], corpus: Corpus) -> Rows:
