@@ -164,19 +164,19 @@ def _price(planned: PlannedRun, timed: Bench, parts: Mapping[str, Mapping[str, i
     needed = {e.spec.uid: sum(parts[e.spec.uid].values()) for e in planned.evaluations}
     probed = [e for e in planned.evaluations if not e.spec.trains]
     networks = [(e, timed.networks[network(run, e.spec)]) for e in planned.evaluations if e.spec.trains]
-    frozen = _most((e for e, _ in networks if e.spec.protocol == "frozen"), needed)
+    frozen = [e for e, _ in networks if e.spec.protocol == "frozen"]
     probing = sum(network_s(e.spec, parts[e.spec.uid], cost, rates.encoding) for e, cost in networks)
     if probed:
         rows = sum(needed[e.spec.uid] for e in probed)
         probing += timed.probes[set_of(probed, run.backbone)] * rows
-    encoded = sum(_most(probed, needed).values())
+    encoded = _encoded(probed, needed)
     tokens = max((min(MOST, cost.tokens * needed[e.spec.uid]) for e, cost in networks), default=0.0)
     kept = KEPT * VALUE * (rates.N + rates.N_all) if run.objective is not None else 0
     return Price(
         N=rates.N,
         flop=rates.flop * drawn,
         training=training,
-        evaluation=(encoded + sum(frozen.values())) / rates.encoding + probing,
+        evaluation=(encoded + _encoded(frozen, needed)) / rates.encoding + probing,
         memory=max(rates.memory, *(cost.memory + tokens for _, cost in networks)) if networks else rates.memory,
         beside=rates.beside,
         bytes=kept + VALUE * rates.width * encoded + FILES,
@@ -198,6 +198,12 @@ def _most(evaluations: Iterable[PlannedEval], needed: Mapping[str, int]) -> dict
     for e in evaluations:
         most[e.source.path] = max(most.get(e.source.path, 0), needed[e.spec.uid])
     return most
+
+
+def _encoded(evaluations: list[PlannedEval], needed: Mapping[str, int]) -> int:
+    """Return how many records are encoded for evaluations that share what is encoded: on one corpus, in like crops."""
+    alike = [[e for e in evaluations if e.spec.crop_s == c] for c in {e.spec.crop_s for e in evaluations}]
+    return sum(sum(_most(group, needed).values()) for group in alike)
 
 
 def _handcrafted(plan: Plan, lab: Lab, timed: Bench, needed: Mapping[str, int]) -> float:
