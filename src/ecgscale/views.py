@@ -108,7 +108,7 @@ def halves(batch: Batch) -> tuple[Batch, Batch]:
     An odd window loses its last sample. Codes belong to whole records and are dropped.
     """
     half = batch.signal.shape[-1] // 2
-    return _window(batch, 0, half), _window(batch, half, 2 * half)
+    return window(batch, 0, half), window(batch, half, 2 * half)
 
 
 def stack(first: Batch, second: Batch) -> Batch:
@@ -118,7 +118,8 @@ def stack(first: Batch, second: Batch) -> Batch:
     )
 
 
-def _window(batch: Batch, start: int, stop: int) -> Batch:
+def window(batch: Batch, start: int, stop: int) -> Batch:
+    """Return samples `start` to `stop` of every record, with the beats in them; codes are dropped."""
     inside = (batch.beats >= start) & (batch.beats < stop)
     order = torch.argsort(~inside, dim=1, stable=True)  # beats inside first, still in order
     beats = torch.where(inside, batch.beats - start, -1).gather(1, order)

@@ -62,6 +62,24 @@ def test_a_finished_study_starts_no_worker(lab: Path, monkeypatch: pytest.Monkey
     assert set(frame["status"]) == {"ok"}
 
 
+def test_evaluations_that_train_a_network_stand_beside_the_probes(lab: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(lab, tmp_path / "lab"))
+    networks = {"evaluate.1.protocol": "finetune", "evaluate.1.settings.epochs": 1, "evaluate.2.protocol": "frozen",
+                "evaluate.2.settings.epochs": 2, "evaluate.2.crop_s": 5.0}  # fmt: skip
+    frame = api.run("smoke", other, changes=TINY | networks, workers=1, device="cpu")
+    tested = frame[(frame["part"] == "test") & (frame["metric"] == "auroc")]
+    assert set(tested["protocol"]) == {"linear", "finetune", "frozen-5000ms"}
+    assert tested.groupby(["objective", "protocol"]).ngroups == 2 * 3 + 1  # of two runs, and of features by hand
+    assert tested["value"].notna().all() and tested["left_out"].notna().all()
+    left_out = frame[frame["status"] != "ok"]
+    assert set(left_out["objective"]) == {"handcrafted"} and set(left_out["status"]) == {"skipped"}
+    assert set(left_out["protocol"]) == {"finetune", "frozen-5000ms"}
+    assert left_out["reason"].str.contains("no encoder").all()
+    uid = tested.loc[tested["objective"] == "supervised", "run"].iloc[0]
+    weights = [root / "runs" / uid / "checkpoints" for root in (lab, other)]
+    assert len({tuple(sorted((p.name, p.read_bytes()) for p in folder.iterdir())) for folder in weights}) == 1
+
+
 def test_status_of_a_finished_study(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
     watch.show_status("smoke", lab, {}, TINY)
     assert "smoke: 2 done, 0 running, 0 waiting, 0 failed" in capsys.readouterr().out

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from ecgscale import show
+from ecgscale.evaluation.evaluate import EvalSpec
 from ecgscale.lab import Lab
 from ecgscale.study import bench as benches
 from ecgscale.study.bench import Bench, Machine, kind, set_of
 from ecgscale.study.declared import Declared, declare
 from ecgscale.study.measure import Rates, measure
+from ecgscale.study.networks import measure_network, network, network_s
 from ecgscale.study.plan import Plan
 from ecgscale.study.price import price
 from ecgscale.study.room import CannotFit, Room, refusals
@@ -135,6 +137,27 @@ def test_a_run_is_measured_as_it_trains(large: Declared) -> None:
     assert 0 < found.share < 1
     assert 5e7 < found.memory < 5e9
     assert 2 < found.timed <= planned.run.recipe.batch  # fewer where the machine is busy
+
+
+def test_a_network_costs_its_records_times_its_epochs(large: Declared) -> None:
+    planned = next(p for p in large.plan.runs.values() if p.run.objective and p.run.backbone.part_name() == "resnet1d")
+    e = planned.evaluations[0]
+    parts, extra = {"train": 600, "validation": 100, "test": 300}, {"protocol": "finetune", "settings": {"epochs": 7}}
+    tuned = EvalSpec.model_validate({name: getattr(e.spec, name) for name in EvalSpec.model_fields} | extra)
+    cost = measure_network(planned.run, tuned, opened(e.source.path), 400.0, 0.2, "cpu")
+    assert 1e-5 < cost.seconds < 1 and cost.tokens == 0 and 5e7 < cost.memory < 5e9
+    cost = cost.model_copy(update={"seconds": 0.01})
+    assert network_s(tuned, parts, cost, 400.0) == pytest.approx(7 * (600 * 0.01 + 100 / 400) + 400 / 400)
+    folds = 10 * (7 * (375 * 0.01 + 125 / 400) + (125 + 500) / 400)
+    assert network_s(tuned, {"all": 1000}, cost, 400.0) == pytest.approx(folds)
+    with_it = replace(planned, evaluations=(*planned.evaluations, replace(e, spec=tuned)))
+    plan = replace(large.plan, runs={"one": with_it})
+    made = timed(plan).model_copy(update={"networks": {network(planned.run, tuned): cost}})
+    assert made.covers(benches.wanted(plan)) and not timed(plan).covers(benches.wanted(plan))
+    lab = Lab(large.plan.sources["code"].path.parents[1])
+    dear, cheap = (price(replace(large.plan, runs={"one": p}), lab, made, large.sizes).prices["one"].evaluation
+                   for p in (with_it, planned))  # fmt: skip
+    assert dear - cheap == pytest.approx(network_s(tuned, large.sizes.parts(e), cost, 400.0), rel=1e-6)
 
 
 def test_samples_stand_in_for_real_data_sets_with_all_that_a_study_needs_of_them(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from ecgscale.backbones import architectures
 from ecgscale.data.corpus import check_form
 from ecgscale.data.signal import unit_in_form
 from ecgscale.datasets.arrays import Arrays
@@ -43,7 +44,7 @@ def test_what_a_packaged_study_simulates_or_declares_can_be_brought_to_its_form(
 
 def test_the_rates_study_searches_every_pair_that_fits() -> None:
     families = {family.name for family in Study.load("rates").family}
-    assert {f.split("-")[0] for f in families} == set(names("backbones"))
+    assert {f.split("-")[0] for f in families} == set(architectures())
     assert {f.split("-")[1] for f in families} == set(names("objectives")) - {"beat_codes"}
     assert families == set(recipe.PACKAGED)
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from ecgscale.backbones import architectures
 from ecgscale.data.corpus import Corpus, Form, ingest
 from ecgscale.data.split import SplitRule, parts
 from ecgscale.evaluation import features, metrics, probes
@@ -42,7 +43,7 @@ def pairs() -> list[tuple[str, str]]:
     found = []
     for objective in names("objectives"):
         needs = part_class("objectives", objective).needs  # type: ignore[attr-defined]
-        for backbone in names("backbones"):
+        for backbone in architectures():
             cls: Any = part_class("backbones", backbone)
             offers = cls.needs | {"labels", "codes"} | ({"hides_tokens"} if cls.hides_tokens else set())
             if needs <= offers | ({"causal"} if "causal" in cls.model_fields else set()):
@@ -74,7 +75,7 @@ def spec(kind: str, name: str, **more: Any) -> Any:
 
 def cases() -> list[Any]:
     """Every other pair, so that each objective meets several backbones; the rest are for `-m slow`."""
-    rank = {name: i for kind in ("backbones", "objectives") for i, name in enumerate(names(kind))}
+    rank = {name: i for kind in (architectures(), names("objectives")) for i, name in enumerate(kind)}
     return [
         pytest.param(*pair, id="-".join(pair), marks=[pytest.mark.slow] * (sum(rank[name] for name in pair) % 2))
         for pair in pairs()

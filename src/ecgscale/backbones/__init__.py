@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -116,6 +117,15 @@ class Backbone(nn.Module, ABC):
             masked: Tokens whose input is hidden [batch, token] bool, where the backbone `hides_tokens`.
             layers: Whether `Tokens.layers` is wanted.
         """
+
+    def lower(self) -> Iterable[nn.Parameter]:
+        """Return the parameters next to the signal, which fine-tuning moves least.
+
+        Here the first half of the longest list of modules (the blocks) and all that is defined before it.
+        """
+        blocks = max((m for m in self.modules() if isinstance(m, nn.ModuleList)), key=len, default=nn.ModuleList())
+        upper = {id(p) for block in blocks[len(blocks) // 2 :] for p in block.parameters()}
+        return takewhile(lambda parameter: id(parameter) not in upper, self.parameters())
 
     def encode(self, batch: Batch) -> Tensor:
         """Return one vector per record [batch, width], pooled as `pool` says; zeros without a valid token."""

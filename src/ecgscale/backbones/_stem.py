@@ -11,6 +11,7 @@ Source: arXiv:2605.12241, AI4HealthUOL/ecg-pretraining-strategies, conf and ts/e
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,10 @@ class StemBackbone(Backbone):
         self.mask_token = nn.Parameter(torch.empty(width).normal_())  # as released
         self.patch_width = leads * stride
         self.pool, self.token_width, self.width = pool, width, 2 * width if pool == "ends" else width
+
+    def lower(self) -> Iterable[nn.Parameter]:
+        """Return the parameters of the stem, as published."""
+        return self.stem.parameters()
 
     @abstractmethod
     def context(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:

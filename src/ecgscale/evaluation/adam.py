@@ -16,23 +16,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.special import expit
 
-from ecgscale.evaluation import metrics
+from ecgscale.evaluation import early
 from ecgscale.evaluation.directions import Standard, matrix
-from ecgscale.evaluation.folds import inner_folds, out_of_fold, two_dimensional
+from ecgscale.evaluation.folds import Rows, two_dimensional
 from ecgscale.evaluation.probes import CrossValidated
 from ecgscale.evaluation.ridge import Scale
-from ecgscale.evaluation.thresholds import best_thresholds, decide
+from ecgscale.evaluation.targets import Coding, Output, validation_loss
 from ecgscale.rng import generator
 
 Array = npt.NDArray[np.float64]
-Output = Literal["binary", "regression"]
 
 LR: Final = 1e-3  # arXiv:2605.17276
 EPOCHS: Final = 100
@@ -83,10 +81,9 @@ def adam_probe(
     """
     train_y, val_y = two_dimensional(train_x, train_y), two_dimensional(val_x, val_y)
     standard, z = Standard.fit(train_x)
-    scale = _scale(train_y, output)
-    usable, constant = _usable(train_y, output)
+    coding = Coding.of(train_y, output)
     x, held = (torch.from_numpy(np.column_stack([a, np.ones(len(a))])).float() for a in (z, standard(val_x)))
-    y = torch.from_numpy((np.where(usable, train_y, np.nan) - scale.mean) / scale.deviation).float()
+    y = coding.code(train_y)
     weights = torch.nn.Parameter(torch.zeros(x.shape[1], y.shape[1]), requires_grad=False)
     optimiser = torch.optim.Adam([weights], lr=LR, fused=True)
     chosen, kept = 0, weights.clone()
@@ -96,17 +93,17 @@ def adam_probe(
             for rows in _batches(len(x), seed, epoch):
                 weights.grad = _gradient(x[rows], y[rows], weights, output)
                 optimiser.step()
-        reached = _link((held @ weights).double().numpy(), scale, usable, constant, output)
-        losses.append(validation_loss(val_y, reached, scale, output))
+        reached = coding.read((held @ weights).double().numpy())
+        losses.append(validation_loss(val_y, reached, coding.scale, output))
         if not losses[chosen] <= losses[-1]:  # the last one where validation knows no target
             chosen, kept = epoch, weights.clone()
     found = kept.double().numpy()
 
     def predict(features: npt.ArrayLike) -> Array:
         z = standard(features)
-        return _link(z @ found[:-1] + found[-1], scale, usable, constant, output)
+        return coding.read(z @ found[:-1] + found[-1])
 
-    return AdamProbe(chosen, np.array(losses), predict(val_x), tuple(predict(t) for t in test_xs), scale)
+    return AdamProbe(chosen, np.array(losses), predict(val_x), tuple(predict(t) for t in test_xs), coding.scale)
 
 
 def cross_validated_adam(
@@ -129,47 +126,13 @@ def cross_validated_adam(
     Raises:
         ValueError: as `folds.out_of_fold`, or a training part has a single patient.
     """
-    x, y, patients = matrix(x), two_dimensional(x, y), np.asarray(patients)
-    decided: list[Array] = []
+    x, y = matrix(x), two_dimensional(x, y)
 
-    def predict(fold: int, train: npt.NDArray[np.intp], test: npt.NDArray[np.intp]) -> Array:
-        out = next(inner_folds(patients[train], seed, fold), None)
-        if out is None:
-            raise ValueError(f"fold {fold} trains on one patient: none is left to choose the epoch")
-        fitted, chosen = train[~out], train[out]
-        probe = adam_probe(x[fitted], y[fitted], x[chosen], y[chosen], [x[test]], output, seed=seed)
-        if output == "binary":
-            decided.append(decide(probe.predictions[0], best_thresholds(y[chosen], probe.validated)))
-        return probe.predictions[0]
+    def fit(train: Rows, choosing: Rows, test: Rows) -> tuple[Array, Array]:
+        probe = adam_probe(x[train], y[train], x[choosing], y[choosing], [x[test]], output, seed=seed)
+        return probe.predictions[0], probe.validated
 
-    found = tuple(out_of_fold(y.shape, patients, folds, predict))
-    again = iter(decided)
-    decisions = tuple(out_of_fold(y.shape, patients, folds, lambda *_: next(again))) if decided else ()
-    return CrossValidated(found, np.empty((len(folds), y.shape[1])) * np.nan, True, decisions)
-
-
-def validation_loss(y: Array, predictions: Array, scale: Scale | None, output: Output) -> float:
-    """Return the mean over labels of the mean loss over known records: nats, or variances of the training part."""
-    if output == "binary" or scale is None:
-        return metrics.macro(metrics.label_losses(y, predictions))
-    return metrics.macro(metrics.squared_error(y, predictions) / scale.deviation**2)
-
-
-def _usable(y: Array, output: Output) -> tuple[npt.NDArray[np.bool_], Array]:
-    """Which labels can be fitted, and what the others predict."""
-    if output == "regression":
-        return metrics.varies(y), np.nan_to_num(metrics.known_mean(y))
-    return metrics.has_both_classes(y), ((y == 1).sum(axis=0) + 1) / ((~np.isnan(y)).sum(axis=0) + 2)
-
-
-def _scale(y: Array, output: Output) -> Scale:
-    return Scale.of(y) if output == "regression" else Scale(np.zeros(y.shape[1]), np.ones(y.shape[1]))
-
-
-def _link(scores: Array, scale: Scale, usable: npt.NDArray[np.bool_], constant: Array, output: Output) -> Array:
-    """What scores [record, label] mean: probabilities, or values in the targets' units."""
-    said = expit(scores) if output == "binary" else scores * scale.deviation + scale.mean
-    return np.where(usable, said, constant)
+    return early.cross_validated(fit, y, patients, folds, output, seed)
 
 
 def _gradient(x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor, output: Output) -> torch.Tensor:

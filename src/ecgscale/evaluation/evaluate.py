@@ -1,4 +1,4 @@
-"""Tasks on one corpus: from frozen features to rows of the table.
+"""Tasks on one corpus: from frozen features, or an encoder to train, to rows of the table.
 
 The held-out loss of every record is kept for paired comparisons.
 """
@@ -11,13 +11,21 @@ from functools import lru_cache, partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from pydantic import PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 
 from ecgscale.data.corpus import Corpus
 from ecgscale.data.split import SplitRule, corpus_parts, crossval
 from ecgscale.evaluation import bootstrap, few_labels, metrics, probes
-from ecgscale.evaluation.protocols import Predicted, Protocol, cross_validate, hold_out
+from ecgscale.evaluation.encoder import Encoder
+from ecgscale.evaluation.protocols import (
+    Predicted,
+    cross_validate,
+    hold_out,
+    network_cross_validate,
+    network_hold_out,
+)
 from ecgscale.evaluation.ridge import Scale
+from ecgscale.evaluation.settings import Protocol, Settings, settings_of
 from ecgscale.loader import Rows
 from ecgscale.runs import TaskField
 from ecgscale.spec import Spec
@@ -37,6 +45,8 @@ class EvalSpec(Spec):
     corpus: str  # digest
     task: TaskField
     protocol: Protocol = "linear"
+    settings: Settings | None = Field(None, validate_default=True)  # of `frozen` and `finetune`; in their digest only
+    crop_s: PositiveFloat | None = None  # crops whose features or predictions are averaged; in the digest where given
     fraction: float = 1.0  # of training patients who keep their labels: 1, 1/2, … 1/128
     split: SplitRule
     order: int = 0
@@ -52,14 +62,33 @@ class EvalSpec(Spec):
             raise ValueError("a fraction of labels is 1, 1/2, 1/4, … or 1/128")
         return value
 
+    @field_validator("settings", mode="wrap")
+    @classmethod
+    def _of_the_protocol(cls, value: Any, _: Any, info: ValidationInfo) -> Settings | None:
+        return settings_of(info.data.get("protocol", "linear"), value)
+
+    @property
+    def trains(self) -> bool:
+        """Whether it trains a network on the encoder, and so needs one; the others read features."""
+        return self.settings is not None
+
     @property
     def protocol_name(self) -> str:
-        """What the table calls the protocol: "linear", or "linear-1of8" with an eighth of the labels."""
-        return self.protocol + few_labels.suffix(self.fraction)
+        """What the table calls the protocol: "linear", "linear-1of8" with an eighth of the labels, "linear-2500ms" on
+        crops of 2.5 s."""
+        crops = "" if self.crop_s is None else f"-{1000 * self.crop_s:.0f}ms"
+        return self.protocol + crops + few_labels.suffix(self.fraction)
 
     def dump(self) -> dict[str, Any]:
-        """Return all fields with the revisions of protocol and probe."""
-        return {"revision": self.revision, "probe": probes.REVISION, **super().dump()}
+        """Return all fields with the revisions of protocol and probe; settings and crops where there are any."""
+        fields = super().dump()
+        if self.crop_s is None:
+            del fields["crop_s"]
+        if self.settings is None:
+            del fields["settings"]
+        else:
+            fields["settings"] = self.settings.dump()
+        return {"revision": self.revision, "probe": probes.REVISION, **fields}
 
     def rows(self, corpus: Corpus) -> dict[str, Rows]:
         """Return the records of each part: {"train", "validation", "test"}, or {"all"} under cross-validation."""
@@ -103,14 +132,17 @@ class Evaluated:
     losses: np.ndarray
 
 
-def evaluate(specs: Sequence[EvalSpec], corpus: Corpus, encode: Encode, seed: int = 0) -> dict[EvalSpec, Evaluated]:
-    """Fit the probe on the training part, choose on validation, report on test.
+def evaluate(
+    specs: Sequence[EvalSpec], corpus: Corpus, encode: Encode, seed: int = 0, encoder: Encoder | None = None
+) -> dict[EvalSpec, Evaluated]:
+    """Fit the probe or train the network on the training part, choose on validation, report on test.
 
     Args:
         specs: Evaluations on one corpus; those by cross-validation on the same folds share one call of the probe.
         corpus: The corpus they name by digest.
-        encode: Gives the frozen features of rows.
+        encode: Gives the frozen features of rows, of the crops that the specs ask for.
         seed: Of the patient bootstrap.
+        encoder: The checkpoint itself, for evaluations that train a network.
 
     Returns:
         For each spec the macro means of its metrics (labels: loss, AUROC, AUPRC, Brier, ECE, F1 at thresholds chosen on
@@ -122,6 +154,9 @@ def evaluate(specs: Sequence[EvalSpec], corpus: Corpus, encode: Encode, seed: in
     predicted: dict[EvalSpec, Predicted] = {}
     groups: dict[tuple[Any, ...], list[EvalSpec]] = {}
     for spec, y in targets.items():
+        if spec.settings is not None:
+            predicted[spec] = _trained(spec, spec.settings, corpus, y, encoder)
+            continue
         if spec.task.parts == "crossval":
             groups.setdefault((spec.order, spec.protocol, spec.fraction, spec.task.output), []).append(spec)
             continue
@@ -131,11 +166,21 @@ def evaluate(specs: Sequence[EvalSpec], corpus: Corpus, encode: Encode, seed: in
         predicted[spec] = hold_out(spec.protocol, spec.task.output, x, known, spec.scale(corpus, y))
     every = encode(np.arange(len(corpus.index))) if groups else np.empty((0, 0))
     for (order, protocol, fraction, output), alike in groups.items():
-        patients = corpus.index["patient"].factorize()[0]
-        folds = [(few_labels.labelled(corpus.index, a, fraction, order), b) for a, b in _folds(corpus, order)]
+        patients, folds = _labelled_folds(corpus, fraction, order)
         found = cross_validate(protocol, output, every, [targets[spec] for spec in alike], patients, folds)
         predicted |= dict(zip(alike, found, strict=True))
     return {spec: _measured(spec, corpus, y, predicted[spec], seed) for spec, y in targets.items()}
+
+
+def _trained(spec: EvalSpec, how: Settings, corpus: Corpus, y: np.ndarray, encoder: Encoder | None) -> Predicted:
+    """Predict by a network; by cross-validation where the task has no parts."""
+    if encoder is None:
+        raise ValueError(f'the protocol "{spec.protocol}" needs an encoder: hand-crafted features have none')
+    if spec.task.parts == "crossval":
+        folds = _labelled_folds(corpus, spec.fraction, spec.order)
+        return network_cross_validate(encoder, how, spec.task.output, y, *folds, spec.crop_s)
+    scale = spec.scale(corpus, y)
+    return network_hold_out(encoder, how, spec.task.output, y, spec.rows(corpus), scale, spec.crop_s)
 
 
 def _measured(spec: EvalSpec, corpus: Corpus, targets: np.ndarray, predicted: Predicted, seed: int) -> Evaluated:
@@ -208,6 +253,12 @@ def _targets(corpus: Corpus, task: TaskSpec) -> np.ndarray:
 def _parts(corpus: Corpus, rule: SplitRule, order: int) -> dict[str, Rows]:
     """The parts of a corpus, divided once per process."""
     return corpus_parts(corpus, rule, order)
+
+
+def _labelled_folds(corpus: Corpus, fraction: float, order: int) -> tuple[np.ndarray, list[tuple[Rows, Rows]]]:
+    """The patient of every record [record], and the folds, in whose training parts a fraction keeps its labels."""
+    folds = [(few_labels.labelled(corpus.index, a, fraction, order), b) for a, b in _folds(corpus, order)]
+    return corpus.index["patient"].factorize()[0], folds
 
 
 @lru_cache(maxsize=32)

@@ -9,21 +9,32 @@ import torch
 
 from ecgscale import residency
 from ecgscale.backbones import Backbone
+from ecgscale.batch import Batch
 from ecgscale.data.corpus import Corpus
+from ecgscale.evaluation.windows import Windows
 from ecgscale.loader import Rows
 
 BATCH = 128
 
 
 @torch.no_grad()
-def encode(backbone: Backbone, corpus: Corpus, rows: Rows, device: str = "cpu") -> np.ndarray:
+def encode(
+    backbone: Backbone, corpus: Corpus, rows: Rows, device: str = "cpu", windows: Windows | None = None
+) -> np.ndarray:
     """Return the pooled features of rows of a corpus [row, width] float32; the backbone is in eval mode.
 
+    Those of crops, where `windows` says so, are averaged.
     Rows are encoded in the order of their number of beats, so that sequences of one batch have nearly one length.
     """
     order = np.argsort((corpus.beats(rows) >= 0).sum(1), kind="stable")
     batches = residency.loaders(corpus, {"all": rows[order]}, device=device)["all"].sweep(BATCH)
-    encoded = torch.cat([backbone.encode(batch.to(device)).float() for batch in batches]).cpu().numpy()
+    windows = windows or Windows()
+
+    def mean(batch: Batch) -> torch.Tensor:
+        crops = [backbone.encode(windows.cut(batch, i)).float() for i in range(windows.count)]
+        return crops[0] if len(crops) == 1 else torch.stack(crops).mean(0)
+
+    encoded = torch.cat([mean(batch.to(device)) for batch in batches]).cpu().numpy()
     features = np.empty_like(encoded)
     features[order] = encoded
     return features

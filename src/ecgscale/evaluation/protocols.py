@@ -1,22 +1,28 @@
-"""How frozen features become predictions: the probe that a protocol and the kind of targets call for."""
+"""How features, or an encoder, become predictions: what a protocol and the kind of targets call for.
+
+`linear` (the exact optimum; ridge for regression) and `linear_adam` (the papers' descent) read pooled features of the
+frozen encoder. `frozen` and `finetune` train a network on the encoder itself; under cross-validation a quarter of the
+training patients chooses their epoch, as of `linear_adam`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from ecgscale.evaluation import adam, probes, ridge
-from ecgscale.evaluation.adam import Output, validation_loss
+from ecgscale.evaluation import adam, early, probes, ridge
+from ecgscale.evaluation.descent import Parts
+from ecgscale.evaluation.encoder import Encoder
 from ecgscale.evaluation.ridge import Scale
+from ecgscale.evaluation.settings import Protocol, Settings
+from ecgscale.evaluation.targets import Output, validation_loss
 from ecgscale.evaluation.thresholds import best_thresholds, decide
 
 Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
-Protocol = Literal["linear", "linear_adam"]  # the exact optimum; the papers' descent
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +63,56 @@ def hold_out(
         tested, validated = ridge.ridge_probe(*known, tests).predictions
     else:
         tested, validated = probes.linear_probe(*known, tests).probabilities
-    loss = validation_loss(y["validation"], validated, scale, output)
-    decisions = decide(tested, best_thresholds(y["validation"], validated))[None] if output == "binary" else None
-    return Predicted(tested[None], decisions, loss, scale)
+    return _held_out(output, y["validation"], tested, validated, scale)
+
+
+def network_hold_out(
+    encoder: Encoder,
+    how: Settings,
+    output: Output,
+    y: Array,
+    rows: Mapping[str, Rows],
+    scale: Scale | None,
+    crop_s: float | None = None,
+) -> Predicted:
+    """Train a network on an encoder, choose its epoch on rows["validation"], predict rows["test"].
+
+    Args:
+        encoder: The checkpoint on the corpus.
+        how: The settings of `frozen` or `finetune`.
+        output: What the targets are.
+        y: Targets of the whole corpus [record, label].
+        rows: Rows of "train", "validation" and "test".
+        scale: As of `hold_out`.
+        crop_s: Length of the crops that the network sees; None: whole records.
+    """
+    parts = Parts(rows["train"], rows["validation"], rows["test"])
+    found = encoder.fit(how, y, parts, output, crop_s)
+    return _held_out(output, y[parts.validation], found.tested, found.validated, scale)
+
+
+def network_cross_validate(
+    encoder: Encoder,
+    how: Settings,
+    output: Output,
+    y: Array,
+    patients: npt.ArrayLike,
+    folds: Sequence[tuple[Rows, Rows]],
+    crop_s: float | None = None,
+) -> Predicted:
+    """Predict every record out of fold; a quarter of the training patients of every fold chooses the epoch.
+
+    Args:
+        encoder, how, output, y, crop_s: As of `network_hold_out`.
+        patients: [record].
+        folds: (train rows, test rows) pairs.
+    """
+
+    def fit(train: Rows, choosing: Rows, test: Rows) -> tuple[Array, Array]:
+        found = encoder.fit(how, y, Parts(train, choosing, test), output, crop_s)
+        return found.tested, found.validated
+
+    return _gathered(early.cross_validated(fit, y, patients, folds, output, how.seed), y, output)
 
 
 def cross_validate(
@@ -90,6 +143,13 @@ def cross_validate(
               for a in (together.values, together.decisions)]  # fmt: skip
     scales = [Scale.of(y) if output == "regression" else None for y in targets]
     return [Predicted(v, d, None, s) for v, d, s in zip(*pieces, scales, strict=True)]
+
+
+def _held_out(output: Output, y: Array, tested: Array, validated: Array, scale: Scale | None) -> Predicted:
+    """Score the validation part, whose targets y [record, label] also give the thresholds of decisions."""
+    loss = validation_loss(y, validated, scale, output)
+    decisions = decide(tested, best_thresholds(y, validated))[None] if output == "binary" else None
+    return Predicted(tested[None], decisions, loss, scale)
 
 
 def _gathered(result: probes.CrossValidated, y: Array, output: Output) -> Predicted:

@@ -285,7 +285,7 @@ def _scope(report: ReportInput, table: pd.DataFrame) -> str:
     parts += [f"{style.flop(compute)} of training"] * bool(compute)
     parts += [] if style.missing(seconds) else [f"{style.duration(seconds)} of wall time"]
     text = ", ".join(parts) + "."
-    gaps = table[~np.isfinite(table["value"])].drop_duplicates("run")
+    gaps = table[~np.isfinite(table["value"]) & (table["status"] != "skipped")].drop_duplicates("run")
     if len(gaps):
         waiting = int((gaps["status"] == "waiting").sum())
         said = [f"{len(gaps) - waiting} failed"] * (len(gaps) > waiting) + [f"{waiting} not run yet"] * bool(waiting)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from ecgscale.evaluation.evaluate import EvalSpec, evaluate
 from ecgscale.lab import Lab, read_json, write_json
@@ -28,6 +29,7 @@ from ecgscale.runs import RunSpec
 from ecgscale.spec import Explained, Spec, SpecError, digest
 from ecgscale.study.machine import set_up
 from ecgscale.study.measure import Rates, measure
+from ecgscale.study.networks import Network, measure_network, network
 from ecgscale.study.plan import Plan, PlannedEval
 from ecgscale.study.work import opened
 from ecgscale.training.peak import peak_flops
@@ -72,19 +74,23 @@ class Bench(Spec):
     made: str  # UTC
     rates: dict[str, Rates]  # by `kind`
     probes: dict[str, float]
+    networks: dict[str, Network] = Field(default_factory=dict)  # by `networks.network`
     started_s: float  # until the processes were ready
 
     def covers(self, wanted: Wanted) -> bool:
         """Whether everything a plan asks for was measured."""
-        return wanted.runs.keys() <= self.rates.keys() and wanted.evaluations.keys() <= self.probes.keys()
+        asked = (wanted.runs, self.rates), (wanted.evaluations, self.probes), (wanted.networks, self.networks)
+        return all(needs.keys() <= has.keys() for needs, has in asked)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a plan needs to have measured: a run of each kind with its corpus, and sets of evaluations by `set_of`."""
+    """What a plan needs to have measured: a run of each kind with its corpus, sets of evaluations by `set_of`, and
+    networks that evaluations train, each with a run, an evaluation and its corpus."""
 
     runs: dict[str, tuple[RunSpec, Path]]
     evaluations: dict[str, tuple[tuple[tuple[EvalSpec, Path], ...], str]]  # with the kind of a run that has the width
+    networks: dict[str, tuple[RunSpec, EvalSpec, Path]] = field(default_factory=dict)
 
 
 def kind(run: RunSpec) -> str:
@@ -95,8 +101,8 @@ def kind(run: RunSpec) -> str:
 
 
 def set_of(evaluations: Sequence[PlannedEval], backbone: Spec) -> str:
-    """Return what decides the cost of a run's evaluations: their rules, and the backbone, which gives the width."""
-    rules = [{**e.spec.dump(), "corpus": e.source.label} for e in evaluations]
+    """Return what decides the cost of a run's probes: their rules, and the backbone, which gives the width."""
+    rules = [{**e.spec.dump(), "corpus": e.source.label} for e in evaluations if not e.spec.trains]
     return digest([rules, backbone.dump()])
 
 
@@ -104,12 +110,16 @@ def wanted(plan: Plan) -> Wanted:
     """Return what has to be measured to price a plan."""
     runs: dict[str, tuple[RunSpec, Path]] = {}
     sets: dict[str, tuple[tuple[tuple[EvalSpec, Path], ...], str]] = {}
+    trained: dict[str, tuple[RunSpec, EvalSpec, Path]] = {}
     for planned in plan.runs.values():
         runs.setdefault(kind(planned.run), (planned.run, planned.source.path))
-        if planned.evaluations:
-            pairs = tuple((e.spec, e.source.path) for e in planned.evaluations)
+        pairs = tuple((e.spec, e.source.path) for e in planned.evaluations if not e.spec.trains)
+        if pairs:
             sets.setdefault(set_of(planned.evaluations, planned.run.backbone), (pairs, kind(planned.run)))
-    return Wanted(runs, sets)
+        for e in planned.evaluations:
+            if e.spec.trains:
+                trained.setdefault(network(planned.run, e.spec), (planned.run, e.spec, e.source.path))
+    return Wanted(runs, sets, trained)
 
 
 def stored(lab: Lab, machine: Machine) -> Bench | None:
@@ -125,8 +135,8 @@ def keep(lab: Lab, made: Bench) -> Bench:
     """Store a probe; what an earlier one of the same machine measured of other studies is kept beside it."""
     before = stored(lab, made.machine)
     if before is not None:
-        rates, probes = before.rates | made.rates, before.probes | made.probes
-        made = made.model_copy(update={"rates": rates, "probes": probes})
+        every = {name: getattr(before, name) | getattr(made, name) for name in ("rates", "probes", "networks")}
+        made = made.model_copy(update=every)
     lab.bench(made.machine.uid).parent.mkdir(exist_ok=True)
     write_json(lab.bench(made.machine.uid), made.dump())
     return made
@@ -172,6 +182,7 @@ def bench(
         made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         rates={name: _mean([share.rates[name] for share in shares]) for name in what.runs},
         probes={name: float(np.mean([share.probes[name] for share in shares])) for name in what.evaluations},
+        networks={name: _dearest([share.networks[name] for share in shares]) for name in what.networks},
         started_s=max(share.ready for share in shares) - began,
     )
 
@@ -182,6 +193,7 @@ class _Share:
 
     rates: dict[str, Rates]
     probes: dict[str, float]
+    networks: dict[str, Network]
     ready: float
 
 
@@ -210,7 +222,11 @@ def _share(what: Wanted, seconds: float, device: str, turn: int) -> _Share:
         if not probes:  # what is loaded only once is not timed
             _probe_corpus.__wrapped__((pairs[0][0],), pairs[0][1], rates[of].width)
         probes[name] = _probe(pairs, rates[of].width)
-    return _Share(rates, probes, ready)
+    trained = {
+        name: measure_network(run, spec, opened(path), rates[kind(run)].encoding, seconds, device)
+        for name, (run, spec, path) in what.networks.items()
+    }
+    return _Share(rates, probes, trained, ready)
 
 
 def _probe(pairs: tuple[tuple[EvalSpec, Path], ...], width: int) -> float:
@@ -246,6 +262,12 @@ def _mean(measured: Sequence[Rates]) -> Rates:
     means = {name: float(np.mean([getattr(rates, name) for rates in measured])) for name in _MEAN}
     most = {name: max(getattr(rates, name) for rates in measured) for name in Rates.model_fields.keys() - _MEAN}
     return Rates.parse(means | most)
+
+
+def _dearest(measured: Sequence[Network]) -> Network:
+    """Return the mean seconds of the processes, and the most memory."""
+    seconds = float(np.mean([each.seconds for each in measured]))
+    return max(measured, key=lambda each: each.memory).model_copy(update={"seconds": seconds})
 
 
 _MEAN = {"flop", "start_s", "training", "scoring", "encoding", "per_record", "share"}

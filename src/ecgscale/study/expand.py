@@ -11,6 +11,7 @@ from ecgscale.data.corpus import Corpus
 from ecgscale.data.mixture import Mixture
 from ecgscale.data.split import SplitRule, corpus_parts, shared_signals
 from ecgscale.evaluation.evaluate import EvalSpec
+from ecgscale.evaluation.windows import WindowError, Windows
 from ecgscale.lab import Lab, read_failures
 from ecgscale.runs import Recipe, Role, RunSpec
 from ecgscale.spec import Plugin, SpecError
@@ -58,7 +59,11 @@ class _Expansion:
         self.train = corpus_parts(self.corpus, self.study.split, self.study.order)["train"]
         self.evaluations = self._evaluations()
         self._check_overlap()
-        self.plan.handcrafted += [e for e in self.evaluations if e not in self.plan.handcrafted]
+        for e in self.evaluations:
+            measured = self.plan.encoded if e.not_by_hand else self.plan.handcrafted
+            measured += [e] if e not in measured else []
+            if e.not_by_hand:
+                self.plan.skip(f"{e.title} on {e.source.label}, {e.spec.protocol_name}: hand-crafted", e.not_by_hand)
         if self.study.training.branches:
             ends = ", ".join(f"{share:g}" for share in sorted(self.study.training.branches))
             note = (
@@ -89,10 +94,16 @@ class _Expansion:
         if refusal:
             self.plan.skip(title, refusal)
             return None
+        try:
+            Windows.of(corpus, rule.crop_s)
+        except WindowError as error:
+            raise StudyError(f"{self.study.name}: {title}: {error}") from None
         spec = EvalSpec(
             corpus=corpus.digest,
             task=rule.task,
             protocol=rule.protocol,
+            settings=rule.settings,
+            crop_s=rule.crop_s,
             fraction=rule.fraction,
             split=self.study.split if rule.fractions is None else SplitRule(by="patients", fractions=rule.fractions),
             order=self.study.order,

@@ -121,7 +121,9 @@ def _trained(
     trained = work.train(lab, planned, where.device, progress, halt, where.processes, where.sharded)
     if planned.role == "codebook":
         work.cache_codes(lab, planned, where.device)
-    return Outcome(int(trained and planned.run.objective is not None), work.evaluate_run(lab, planned, where.device))
+    return Outcome(
+        int(trained and planned.run.objective is not None), work.evaluate_run(lab, planned, where.device, halt)
+    )
 
 
 def _handcrafted(lab: Lab, todo: Work) -> Outcome:

@@ -5,11 +5,8 @@ Training is timed in the very loop that a run is trained in (`training.pretrain`
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import math
-import platform
-import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,6 +24,7 @@ from ecgscale.evaluation import features
 from ecgscale.loader import Loader
 from ecgscale.runs import RunSpec, build
 from ecgscale.spec import Spec
+from ecgscale.study.memory import forget, host_peak, peak, wait
 from ecgscale.training import flops
 from ecgscale.training.peak import peak_flops
 from ecgscale.training.pretrain import VALIDATION_BATCH, pretrain
@@ -71,14 +69,14 @@ def measure(run: RunSpec, corpus: Corpus, seconds: float, device: str) -> Rates:
         device: "cpu" or "cuda".
     """
     gc.collect()  # what was measured before
-    _forget(device)
+    forget(device)
     backbone, objective = build(run)
     trained = objective is not None
     loader = _loader(run, corpus)
     whole = run.recipe.batch if trained else 1
     small = min(FEW, whole)
     flop = flops.per_record(objective, [loader.step(0, 0, min(8, whole))]) if objective is not None else 0.0
-    start, rate, timed, memory, per_record = 0.0, 0.0, small, _peak(device), 0.0
+    start, rate, timed, memory, per_record = 0.0, 0.0, small, peak(device), 0.0
     if trained:
         rate, start, timed, memory, per_record = _training(run, corpus, loader.codes, 0.6 * seconds, device)
     module = (objective if objective is not None else backbone).to(device).eval()
@@ -89,10 +87,10 @@ def measure(run: RunSpec, corpus: Corpus, seconds: float, device: str) -> Rates:
         width = backbone.encode(loader.step(0, 0, 2).to(device)).shape[1]
     return Rates(
         N=count(backbone), N_all=count(module), flop=flop, start_s=start, training=rate, scoring=scoring,
-        encoding=encoding, width=width, timed=timed, memory=max(memory, _peak(device)),
+        encoding=encoding, width=width, timed=timed, memory=max(memory, peak(device)),
         per_record=per_record,
         share=rate * flop / peak_flops(device, run.precision) if trained else 0.0,
-        beside=_host_peak() if device == "cuda" else 0,
+        beside=host_peak() if device == "cuda" else 0,
     )  # fmt: skip
 
 
@@ -132,13 +130,13 @@ def _glance(run: RunSpec, loader: Loader, few: int, device: str) -> tuple[float,
     _, objective = build(run)
     assert objective is not None
     objective.to(device).train()
-    _forget(device)
+    forget(device)
     for number in range(2):
-        _wait(device)
+        wait(device)
         began = time.perf_counter()
         objective(loader.step(0, number, few).to(device), torch.Generator().manual_seed(0)).value.backward()
-        _wait(device)
-    return few / (time.perf_counter() - began), _peak(device)
+        wait(device)
+    return few / (time.perf_counter() - began), peak(device)
 
 
 def _affordable(whole: int, rate: float, seconds: float) -> int:
@@ -157,7 +155,7 @@ def _timed(
     recipe = run.recipe.model_copy(update=few)
     some = {"D": min(run.D, len(rows["train"])), "recipe": recipe, "corpus": corpus.digest, "D_by_source": None}
     steps: list[float] = []
-    _forget(device)
+    forget(device)
 
     def enough() -> bool:
         _wait_if_due(device, len(steps))
@@ -172,10 +170,10 @@ def _timed(
             spec = run.model_copy(update=some)
             pretrain(spec, Path(folder), corpus, codes, device, halt=enough, flop_per_record=1.0)  # counted once a kind
         except _Enough:
-            _wait(device)
+            wait(device)
             steps[-1] = time.perf_counter()
     per_step = (steps[-1] - steps[0]) / (len(steps) - 1)
-    return batch / per_step, max(steps[0] - began - per_step, 0.0), _peak(device)
+    return batch / per_step, max(steps[0] - began - per_step, 0.0), peak(device)
 
 
 def _rate(work: Callable[[Batch], Any], loader: Loader, size: int, seconds: float) -> float:
@@ -205,39 +203,7 @@ def _scorer(objective: Any, run: RunSpec, device: str) -> Callable[[Batch], Any]
     return score
 
 
-def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
 def _wait_if_due(device: str, step: int) -> None:
     """Let a GPU catch up now and then, so that steps are counted as they are done and not as they are asked for."""
     if step % 32 == 0:
-        _wait(device)
-
-
-def _forget(device: str) -> None:
-    """Give freed memory back and let the highest use be counted anew."""
-    if device == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return  # then the highest use since the process began is what is known
-
-
-def _peak(device: str) -> int:
-    return int(torch.cuda.max_memory_reserved()) if device == "cuda" else _host_peak()
-
-
-def _host_peak() -> int:
-    """Return the most bytes this process held since `_forget`, without mapped files, which processes share."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = {name: int(value.split()[0]) for name, value in (line.split(":") for line in lines) if "kB" in value}
-    return 1024 * (found["VmHWM"] - found.get("RssFile", 0))
+        wait(device)

@@ -12,6 +12,8 @@ from ecgscale.study.bind import Source
 from ecgscale.study.study import Study
 from ecgscale.study.tuning import Tuned
 
+NO_ENCODER = "hand-crafted features have no encoder to train on or to read tokens of"
+OF_WHOLE_RECORDS = "hand-crafted features are of whole records"
 HANDCRAFTED = f"handcrafted-{intervals.REVISION}"  # stands for a run's uid
 
 
@@ -28,7 +30,13 @@ class PlannedEval:
     @property
     def plain(self) -> bool:
         """Whether it is the exact linear probe on all labels, whose losses in nats families are compared by."""
-        return (self.spec.protocol, self.spec.fraction, self.spec.task.output) == ("linear", 1.0, "binary")
+        whole = self.spec.crop_s is None and self.spec.fraction == 1.0
+        return whole and (self.spec.protocol, self.spec.task.output) == ("linear", "binary")
+
+    @property
+    def not_by_hand(self) -> str | None:
+        """Why hand-crafted features cannot be measured so, or None."""
+        return NO_ENCODER if self.spec.trains else OF_WHOLE_RECORDS if self.spec.crop_s is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,7 @@ class Plan:
     study: Study
     runs: dict[str, PlannedRun] = field(default_factory=dict)
     handcrafted: list[PlannedEval] = field(default_factory=list)
+    encoded: list[PlannedEval] = field(default_factory=list)  # by an encoder alone, see `PlannedEval.not_by_hand`
     skipped: list[dict[str, str]] = field(default_factory=list)  # {what, reason}
     sources: dict[str, Source] = field(default_factory=dict)  # label → source
     overlaps: list[dict[str, Any]] = field(default_factory=list)

@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 
 from ecgscale.data import intervals
+from ecgscale.evaluation.tokens import MOST
 from ecgscale.fitting import fit
 from ecgscale.lab import Lab
 from ecgscale.spec import part
 from ecgscale.study.bench import Bench, Rates, kind, set_of
 from ecgscale.study.execute import pending
+from ecgscale.study.networks import network, network_s
 from ecgscale.study.plan import HANDCRAFTED, Plan, PlannedEval, PlannedRun
 from ecgscale.study.stored import load_evaluation
 from ecgscale.study.work import opened
@@ -107,17 +109,21 @@ class Sizes:
         """Return the records of a corpus, said or real."""
         return self.records.get(path) or len(opened(path))
 
-    def needed(self, e: PlannedEval) -> int:
-        """Return how many records an evaluation reads."""
+    def parts(self, e: PlannedEval) -> dict[str, int]:
+        """Return how many records each part of an evaluation has, see `EvalSpec.rows`."""
         corpus = opened(e.source.path)
         if e.source.path not in self.records:
-            return len(e.spec.needed(corpus))
+            return {name: len(rows) for name, rows in e.spec.rows(corpus).items()}
         whole = e.spec.model_copy(update={"train": None, "validation": None, "test": None}).rows(corpus)
         times = self.records[e.source.path] / len(corpus)
-        return sum(
-            min(round(len(rows) * times), getattr(e.spec, name, None) or round(len(rows) * times))
+        return {
+            name: min(round(len(rows) * times), getattr(e.spec, name, None) or round(len(rows) * times))
             for name, rows in whole.items()
-        )
+        }
+
+    def needed(self, e: PlannedEval) -> int:
+        """Return how many records an evaluation reads."""
+        return sum(self.parts(e).values())
 
 
 def price(plan: Plan, lab: Lab, timed: Bench, sizes: Sizes | None = None) -> Estimate:
@@ -131,8 +137,9 @@ def price(plan: Plan, lab: Lab, timed: Bench, sizes: Sizes | None = None) -> Est
     """
     sizes = sizes or Sizes()
     every = [*plan.handcrafted, *(e for p in plan.runs.values() for e in p.evaluations)]
-    needed = {e.spec.uid: sizes.needed(e) for e in {e.spec.uid: e for e in every}.values()}
-    prices = {key: _price(planned, timed, needed) for key, planned in plan.runs.items()}
+    parts = {e.spec.uid: sizes.parts(e) for e in {e.spec.uid: e for e in every}.values()}
+    needed = {uid: sum(counts.values()) for uid, counts in parts.items()}
+    prices = {key: _price(planned, timed, parts) for key, planned in plan.runs.items()}
     left = {id(p) for p in pending(plan, lab)}
     todo = [key for key, p in plan.runs.items() if id(p) in left or p.provisional]
     made = {s.path: sizes.records[s.path] for s in plan.sources.values() if s.path in sizes.records}
@@ -147,26 +154,30 @@ def price(plan: Plan, lab: Lab, timed: Bench, sizes: Sizes | None = None) -> Est
     )
 
 
-def _price(planned: PlannedRun, timed: Bench, needed: Mapping[str, int]) -> Price:
+def _price(planned: PlannedRun, timed: Bench, parts: Mapping[str, Mapping[str, int]]) -> Price:
     run, rates = planned.run, timed.rates[kind(planned.run)]
     recipe = run.recipe
     drawn = (recipe.steps - planned.begins) * recipe.batch  # what a shorter run of its trunk does is paid there
     training = 0.0
     if run.objective is not None:
         training = rates.start_s + drawn / rates.training + _held_out(planned, rates)
-    read = _most(planned.evaluations, needed)
-    probing = 0.0
-    if planned.evaluations:
-        rows = sum(needed[e.spec.uid] for e in planned.evaluations)
-        probing = timed.probes[set_of(planned.evaluations, run.backbone)] * rows
-    encoded = sum(read.values())
+    needed = {e.spec.uid: sum(parts[e.spec.uid].values()) for e in planned.evaluations}
+    probed = [e for e in planned.evaluations if not e.spec.trains]
+    networks = [(e, timed.networks[network(run, e.spec)]) for e in planned.evaluations if e.spec.trains]
+    frozen = [e for e, _ in networks if e.spec.protocol == "frozen"]
+    probing = sum(network_s(e.spec, parts[e.spec.uid], cost, rates.encoding) for e, cost in networks)
+    if probed:
+        rows = sum(needed[e.spec.uid] for e in probed)
+        probing += timed.probes[set_of(probed, run.backbone)] * rows
+    encoded = _encoded(probed, needed)
+    tokens = max((min(MOST, cost.tokens * needed[e.spec.uid]) for e, cost in networks), default=0.0)
     kept = KEPT * VALUE * (rates.N + rates.N_all) if run.objective is not None else 0
     return Price(
         N=rates.N,
         flop=rates.flop * drawn,
         training=training,
-        evaluation=encoded / rates.encoding + probing,
-        memory=rates.memory,
+        evaluation=(encoded + _encoded(frozen, needed)) / rates.encoding + probing,
+        memory=max(rates.memory, *(cost.memory + tokens for _, cost in networks)) if networks else rates.memory,
         beside=rates.beside,
         bytes=kept + VALUE * rates.width * encoded + FILES,
         state=GENERATIONS * VALUE * (1 + MOMENTS) * rates.N_all,
@@ -187,6 +198,12 @@ def _most(evaluations: Iterable[PlannedEval], needed: Mapping[str, int]) -> dict
     for e in evaluations:
         most[e.source.path] = max(most.get(e.source.path, 0), needed[e.spec.uid])
     return most
+
+
+def _encoded(evaluations: list[PlannedEval], needed: Mapping[str, int]) -> int:
+    """Return how many records are encoded for evaluations that share what is encoded: on one corpus, in like crops."""
+    alike = [[e for e in evaluations if e.spec.crop_s == c] for c in {e.spec.crop_s for e in evaluations}]
+    return sum(sum(_most(group, needed).values()) for group in alike)
 
 
 def _handcrafted(plan: Plan, lab: Lab, timed: Bench, needed: Mapping[str, int]) -> float:

@@ -16,7 +16,7 @@ from ecgscale.lab import Lab
 from ecgscale.rng import generator
 from ecgscale.runs import RunResult
 from ecgscale.study.plan import Plan, PlannedRun
-from ecgscale.study.work import encoded, opened
+from ecgscale.study.work import chosen_steps, feature_file, opened, read
 
 MOST = 24  # models of one map
 SEEDS = 2  # of one family and size
@@ -32,7 +32,7 @@ def similar(plan: Plan, lab: Lab) -> dict[str, Any]:
         `setting` (arm, corpus, D, records, and missing: models whose features are not in the lab), `models` (backbone,
         objective, size, seed) and `values` [model, model].
     """
-    evaluations = [e for p in plan.runs.values() for e in p.evaluations]
+    evaluations = [e for p in plan.runs.values() for e in p.evaluations if not e.spec.trains and e.spec.crop_s is None]
     chosen = next((e for e in evaluations if e.split == "id"), next(iter(evaluations), None))
     if chosen is None:
         return {}
@@ -78,8 +78,9 @@ def _features(lab: Lab, planned: PlannedRun, corpus: Any) -> np.ndarray | None:
     stored = lab.result(planned.run.uid)
     if stored is None:
         return None
-    rows, file = encoded(lab, planned, RunResult.parse(stored), corpus)
-    return features.cached(file, rows)
+    step = next(iter(chosen_steps(planned.run, RunResult.parse(stored)).values()))
+    rows = read(planned, corpus)
+    return features.cached(feature_file(lab, planned.run, step, corpus, rows), rows)
 
 
 def _name(planned: PlannedRun) -> dict[str, Any]:

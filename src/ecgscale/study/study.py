@@ -6,12 +6,21 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ecgscale.data.corpus import Form
 from ecgscale.data.split import SplitRule
 from ecgscale.datasets import DatasetSpec
-from ecgscale.evaluation.protocols import Protocol
+from ecgscale.evaluation.settings import Protocol, Settings, settings_of
 from ecgscale.runs import BackboneField, ObjectiveField, TaskField
 from ecgscale.spec import Spec, SpecError, part
 from ecgscale.study.files import StudyError, packaged, read
@@ -109,6 +118,10 @@ class Evaluation(Spec):
     split: Literal["id", "ood"] = "ood"
     shift: Literal["same", "shifted", "unseen"]
     protocol: Protocol = "linear"
+    settings: Settings | None = Field(
+        None, validate_default=True
+    )  # of `frozen` and `finetune`: epochs, batch, rates, …
+    crop_s: PositiveFloat | None = None  # seconds of crops whose features or predictions are averaged; None: whole
     fraction: float = 1.0  # of training patients who keep their labels: 1, 0.5, … 0.0078125
     fractions: tuple[float, float, float] | None = (
         None  # of patients, where this corpus is parted otherwise than the study says
@@ -116,6 +129,11 @@ class Evaluation(Spec):
     train: PositiveInt | None = None  # records; all when absent
     validation: PositiveInt | None = None
     test: PositiveInt | None = None
+
+    @field_validator("settings", mode="wrap")
+    @classmethod
+    def _of_the_protocol(cls, value: Any, _: Any, info: ValidationInfo) -> Settings | None:
+        return settings_of(info.data.get("protocol", "linear"), value)
 
 
 class Study(Spec):

@@ -46,6 +46,9 @@ def build_table(plan: Plan, lab: Lab, failures: dict[str, str] | None = None) ->
     nothing = {"N": 0, "N_total": 0, "seen": 0, "C": 0.0}
     rows = [(nothing | _eval_columns(e), load_evaluation(lab, HANDCRAFTED, e.spec) or []) for e in plan.handcrafted]
     gathered.add(_handcrafted_columns(plan), rows)
+    for e in plan.encoded:
+        base = {**_handcrafted_columns(plan), "status": "skipped", "reason": e.not_by_hand}
+        gathered.add(base, [(nothing | _eval_columns(e), [{"protocol": e.spec.protocol_name}])])
     for base, common, row in _against_random(plan, lab):
         gathered.add(base, [(common, [row])])
     lab.save()
@@ -54,7 +57,7 @@ def build_table(plan: Plan, lab: Lab, failures: dict[str, str] | None = None) ->
     frame["label_fraction"] = frame["label_fraction"].astype("float64").fillna(1.0)
     for column in ("N", "N_total", "D", "seen", "C", "lr", "value", "lo", "hi"):
         frame[column] = frame[column].astype("float64")
-    for column in ("seed", "step", "batch", "steps", "labels", "n", "n_pos"):
+    for column in ("seed", "step", "batch", "steps", "labels", "n", "n_pos", "left_out"):
         frame[column] = frame[column].astype("Int64")
     return frame
 

@@ -18,10 +18,13 @@ import pandas as pd
 import torch
 
 from ecgscale import residency
+from ecgscale.backbones import Backbone
 from ecgscale.data.corpus import Corpus
 from ecgscale.data.intervals import measure
 from ecgscale.evaluation import features
-from ecgscale.evaluation.evaluate import EvalSpec, evaluate
+from ecgscale.evaluation.encoder import Encoder
+from ecgscale.evaluation.evaluate import EvalSpec, Evaluated, evaluate
+from ecgscale.evaluation.windows import Windows
 from ecgscale.lab import Lab, read_json, write_atomic, write_json
 from ecgscale.loader import Loader, Rows
 from ecgscale.runs import RunResult, RunSpec, build, check_input, load_backbone, load_objective
@@ -32,7 +35,7 @@ from ecgscale.study.plan import HANDCRAFTED, PlannedEval, PlannedRun
 from ecgscale.study.stored import load_evaluation
 from ecgscale.training import flops
 from ecgscale.training.checkpoint import Trunk
-from ecgscale.training.pretrain import pretrain
+from ecgscale.training.pretrain import Paused, pretrain
 from ecgscale.training.size import count
 
 
@@ -167,37 +170,91 @@ def chosen_steps(run: RunSpec, result: RunResult) -> dict[str, int]:
     return {"best": result.best} if result.best == result.steps else {"best": result.best, "last": result.steps}
 
 
-def evaluate_run(lab: Lab, planned: PlannedRun, device: str) -> int:
+def evaluate_run(lab: Lab, planned: PlannedRun, device: str, halt: Callable[[], bool] | None = None) -> int:
     """Measure every evaluation of a finished run that the lab does not hold; returns how many were measured.
 
-    Only the checkpoint that enters the laws is probed; the last one keeps its pretext loss.
+    Only the checkpoint that enters the laws is probed; the last one keeps its pretext loss. Evaluations that read
+    pooled features come first and together; each that trains a network is kept as soon as it is done.
+
+    Raises:
+        Paused: `halt` said so, between two networks.
     """
     run = planned.run
     result = RunResult.parse(lab.result(run.uid) or {})
     step = next(iter(chosen_steps(run, result).values()))
     missing = [e for e in planned.evaluations if load_evaluation(lab, run.uid, e.spec) is None]
-    backbone = None
+    checkpoint = _Checkpoint(lab, run, step, device)
     for path in dict.fromkeys(e.source.path for e in missing):
         corpus = opened(path)
-        here = [e for e in missing if e.source.path == path]
-        rows, file = encoded(lab, planned, result, corpus)
-        x = features.cached(file, rows)
-        if x is None:
-            if run.recipe.steps:
-                check_input(lab.run(run.uid), step, corpus)
-            backbone = backbone or load_backbone(run, lab.run(run.uid), step).to(device)
-            x = features.encode(backbone, corpus, rows, device)
-            _write_array(file, x)
-        _measure(lab, run.uid, [e.spec for e in here], corpus, rows, x)
+        here = [e.spec for e in missing if e.source.path == path]
+        probed, trained = [s for s in here if not s.trains], [s for s in here if s.trains]
+        for crop_s in dict.fromkeys(s.crop_s for s in probed):
+            alike = [s for s in probed if s.crop_s == crop_s]
+            rows = read(planned, corpus, crop_s)
+            _measure(lab, run.uid, alike, corpus, rows, checkpoint.features(corpus, rows, crop_s))
+        if trained:
+            torch.set_num_threads(run.threads)
+            _train_and_measure(lab, run, trained, checkpoint.encoder(corpus, trained), halt)
     return len(missing)
 
 
-def encoded(lab: Lab, planned: PlannedRun, result: RunResult, corpus: Corpus) -> tuple[Rows, Path]:
-    """Return which records of a corpus a run's evaluations need, and the file of their features [record, width]."""
-    step = next(iter(chosen_steps(planned.run, result).values()))
-    needed = [e.spec.needed(corpus) for e in planned.evaluations if e.spec.corpus == corpus.digest]
-    rows = np.unique(np.concatenate(needed))
-    return rows, lab.features(planned.run.uid, str(step), corpus.digest, digest(rows.tolist()))
+class _Checkpoint:
+    """The backbone of a finished run, loaded once it is needed."""
+
+    def __init__(self, lab: Lab, run: RunSpec, step: int, device: str) -> None:
+        self.lab, self.run, self.step, self.device = lab, run, step, device
+        self.loaded: Backbone | None = None
+
+    def features(self, corpus: Corpus, rows: Rows, crop_s: float | None) -> np.ndarray:
+        """Return pooled features [row, width], from the lab where it holds them."""
+        file = feature_file(self.lab, self.run, self.step, corpus, rows, crop_s)
+        x = features.cached(file, rows)
+        if x is None:
+            x = features.encode(self._backbone(corpus), corpus, rows, self.device, Windows.of(corpus, crop_s))
+            _write_array(file, x)
+        return x
+
+    def encoder(self, corpus: Corpus, specs: Sequence[EvalSpec]) -> Encoder:
+        """Return what evaluations train a network on."""
+        read = _rows([s for s in specs if s.protocol == "frozen"], corpus)
+        return Encoder(self._backbone(corpus), corpus, read, self.run.recipe.steps > 0, self.device)
+
+    def _backbone(self, corpus: Corpus) -> Backbone:
+        folder = self.lab.run(self.run.uid)
+        if self.run.recipe.steps:
+            check_input(folder, self.step, corpus)
+        self.loaded = self.loaded or load_backbone(self.run, folder, self.step).to(self.device)
+        return self.loaded
+
+
+def _rows(specs: Sequence[EvalSpec], corpus: Corpus) -> Rows:
+    """Return all rows that evaluations read, rising."""
+    return np.unique(np.concatenate([np.empty(0, np.int64), *(spec.needed(corpus) for spec in specs)]))
+
+
+def _train_and_measure(
+    lab: Lab, run: RunSpec, specs: Sequence[EvalSpec], encoder: Encoder, halt: Callable[[], bool] | None
+) -> None:
+    for spec in specs:
+        if halt is not None and halt():
+            raise Paused
+        _keep(lab, run.uid, evaluate([spec], encoder.corpus, _no_features, encoder=encoder))
+
+
+def _no_features(wanted: Rows) -> np.ndarray:
+    raise AssertionError("a network reads no pooled features")
+
+
+def read(planned: PlannedRun, corpus: Corpus, crop_s: float | None = None) -> Rows:
+    """Return the records of a corpus whose features a run's probes read, those it has measured already included."""
+    specs = [e.spec for e in planned.evaluations if e.spec.corpus == corpus.digest and not e.spec.trains]
+    return _rows([s for s in specs if s.crop_s == crop_s], corpus)
+
+
+def feature_file(lab: Lab, run: RunSpec, step: int, corpus: Corpus, rows: Rows, crop_s: float | None = None) -> Path:
+    """Return the file of the features [row, width] of a checkpoint."""
+    crops = () if crop_s is None else (f"{crop_s:g}s",)
+    return lab.features(run.uid, str(step), corpus.digest, digest(rows.tolist()), *crops)
 
 
 def evaluate_handcrafted(lab: Lab, evaluations: tuple[PlannedEval, ...]) -> int:
@@ -206,7 +263,7 @@ def evaluate_handcrafted(lab: Lab, evaluations: tuple[PlannedEval, ...]) -> int:
     if not missing:
         return 0
     corpus = opened(missing[0].source.path)
-    rows = np.unique(np.concatenate([e.spec.needed(corpus) for e in missing]))
+    rows = _rows([e.spec for e in missing], corpus)
     x = measure(corpus.signals(rows), corpus.beats(rows), corpus.rate_hz, corpus.lead_ok(rows)).to_numpy(np.float64)
     _measure(lab, HANDCRAFTED, [e.spec for e in missing], corpus, rows, x)
     return len(missing)
@@ -216,9 +273,13 @@ def _measure(lab: Lab, uid: str, specs: list[EvalSpec], corpus: Corpus, rows: Ro
     def encode(wanted: Rows) -> np.ndarray:
         return x[np.searchsorted(rows, wanted)]
 
+    _keep(lab, uid, evaluate(specs, corpus, encode))
+
+
+def _keep(lab: Lab, uid: str, measured: dict[EvalSpec, Evaluated]) -> None:
     folder = lab.run(uid) / "evaluations"
     folder.mkdir(parents=True, exist_ok=True)
-    for spec, evaluated in evaluate(specs, corpus, encode).items():
+    for spec, evaluated in measured.items():
         _write_array(folder / f"{spec.uid}.npy", evaluated.losses)
         write_json(folder / f"{spec.uid}.json", {"spec": spec.dump(), "rows": evaluated.rows})
 
