@@ -29,6 +29,10 @@ OptionOpt = Annotated[
     typer.Option("--option", metavar="KEY=VALUE", help="Setting of --on, as partition=gpu; repeatable."),
 ]
 WatchOpt = Annotated[bool, typer.Option("--watch", help="Again every few seconds until nothing is left to do.")]
+TaskOpt = Annotated[
+    str | None, typer.Option("--task", help="A task of the study, or CORPUS/TASK where several corpora have it.")
+]
+ProtocolOpt = Annotated[str | None, typer.Option("--protocol", help="How the task was measured; default linear.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -89,6 +93,31 @@ def fit(
 ) -> None:  # fmt: skip
     """Fit the scaling laws of a study's table, or of any table of runs."""
     _show(study).show_fits(study, lab, _pairs(data), _values(changes), as_json)
+
+
+@app.command()
+def advise(
+    study: Annotated[str | None, typer.Argument(help="A study whose laws answer; none with --published.")] = None,
+    lab: LabOpt = Path("lab"), task: TaskOpt = None, protocol: ProtocolOpt = None,
+    params: Annotated[float | None, typer.Option("--params", min=1, help="Largest N, parameters.")] = None,
+    records: Annotated[float | None, typer.Option("--records", min=1, help="Unlabelled ECGs there are.")] = None,
+    labels: Annotated[
+        float | None, typer.Option("--labels", min=1, help="Of these, with labels: all a supervised family can use.")
+    ] = None,
+    flops: Annotated[float | None, typer.Option("--flops", min=1, help="Compute of one training, FLOP.")] = None,
+    hours: Annotated[
+        float | None, typer.Option("--gpu-hours", min=0, help="The same, as hours of the device the study ran on.")
+    ] = None,
+    passes: Annotated[float | None, typer.Option("--passes", min=0, help="Times every record is drawn.")] = None,
+    published: Annotated[bool, typer.Option("--published", help="From published exponents, marked as such.")] = False,
+    as_json: JsonOpt = False,
+) -> None:  # fmt: skip
+    """Say which family to take under a budget, how sure that is, and what would change the advice."""
+    from ecgscale import show_answers
+    from ecgscale.answers.advice import Budget
+
+    budget = Budget(params, records, labels, flops, hours, passes)
+    show_answers.show_advice(study, lab, task, protocol, budget, published, as_json)
 
 
 @app.command()

@@ -19,6 +19,7 @@ from ecgscale import api
 from ecgscale.api import Bindings, console
 from ecgscale.fitting import fit_file
 from ecgscale.lab import Lab
+from ecgscale.printing import print_whole
 from ecgscale.study import bench as benches
 from ecgscale.study import execute as execution
 from ecgscale.study.bench import Bench, Machine
@@ -87,7 +88,7 @@ def show_bench(
         grid.add_row(run.family, f"{one.N:,}", str(run.recipe.batch) if run.objective else "",
                      f"{one.training:,.0f}" if run.objective else "", f"{one.share:.0%}" if run.objective else "",
                      f"{one.encoding:,.0f}", size(one.memory), f"{one.flop:.2e}" if run.objective else "")  # fmt: skip
-    _print_whole(grid)
+    print_whole(grid)
     print(f"{_words(machine)}: kept in {where.bench(machine.uid)}; `ecgscale plan` reads it")
 
 
@@ -156,7 +157,7 @@ def _print_runs(plan: Plan, estimate: Estimate) -> None:
         grid.add_row(family, arm, f"{target:,}", f"{one.N:,}", f"{D:,}", str(len(keys)), f"{steps:,}", str(batch),
                      f"{lr:.2g}", f"{one.flop:.2e}", f"{one.seconds:,.1f}", size(one.memory),
                      size(one.bytes))  # fmt: skip
-    _print_whole(grid)
+    print_whole(grid)
 
 
 def _totals(plan: Plan, estimate: Estimate, timed: Bench, room: Room) -> list[str]:
@@ -246,18 +247,8 @@ def show_fits(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any],
         grid.add_row(d.get("law_name", d["law"]["name"]), d.get("family", ""),
                      f"{d.get('eval_corpus', '')} {d.get('task', '')}", d["status"], d.get("verdict", ""),
                      values)  # fmt: skip
-    _print_whole(grid)
+    print_whole(grid)
 
 
 def _interval(pair: list[float] | None) -> str:
     return f" [{pair[0]:.3g}, {pair[1]:.3g}]" if pair else ""
-
-
-def _print_whole(grid: Table) -> None:
-    """Print a table without cutting a cell: as wide as it is in a file or pipe, folded in a narrow terminal."""
-    for column in grid.columns:
-        column.overflow = "fold"
-    out = Console(highlight=False)
-    wide = Console(highlight=False, width=10_000)
-    out.width = out.width if out.is_terminal else max(out.width, wide.measure(grid).maximum)
-    out.print(grid)

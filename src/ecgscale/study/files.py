@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from importlib import resources
 from pathlib import Path
 
@@ -37,3 +38,18 @@ def read(study: str | Path) -> tuple[str, str]:
     if str(study) in packaged():
         return resources.files("ecgscale.studies").joinpath(f"{study}.toml").read_text(), str(study)
     raise StudyError(f'no study "{study}": give a path ending in .toml or one of {", ".join(packaged())}')
+
+
+def name_of(study: str | Path) -> str:
+    """Return the name under which a lab keeps a study, without reading the rest of it.
+
+    Raises:
+        StudyError: no such file or name, or it is not TOML or has no name.
+    """
+    text, where = read(study)
+    try:
+        return str(tomllib.loads(text)["name"])
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(f"{where} is not TOML: {error}") from None
+    except KeyError:
+        raise StudyError(f"{where} has no `name`") from None

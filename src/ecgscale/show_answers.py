@@ -1,0 +1,90 @@
+"""What the commands print that need no torch: advice, fits of anybody's table, the audit, the next runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.table import Table
+
+from ecgscale.answers import advice as advices
+from ecgscale.answers.advice import Advice, Budget, Change
+from ecgscale.answers.families import AdviceError, Question, read
+from ecgscale.answers.published import STUDY, exponents
+from ecgscale.printing import between, print_json, print_whole
+from ecgscale.study.files import name_of
+
+AXES = {"N": "parameters", "D": "records", "C": "FLOP"}
+
+
+def show_advice(
+    study: str | None, lab: Path, task: str | None, protocol: str | None, budget: Budget, published: bool, as_json: bool
+) -> None:
+    """Print which family to take under a budget, from the study's own laws or from published exponents.
+
+    Raises:
+        AdviceError: the question cannot be answered; the sentence says why.
+    """
+    if published:
+        _show_published(task, as_json)
+        return
+    if study is None:
+        raise AdviceError("give a study whose laws should answer, or --published")
+    question, families = read(lab, name_of(study), task, protocol)
+    found = advices.advise(families, budget)
+    if as_json:
+        print_json({"schema": "ecgscale.advice/1", "source": "study", **asdict(question), "budget": asdict(budget),
+                    **asdict(found)})  # fmt: skip
+        return
+    _print_advice(question, found)
+
+
+def _print_advice(question: Question, found: Advice) -> None:
+    first = found.options[0]
+    print(f"{question.study}, {question.label} ({question.protocol}), from the study's own laws:")
+    print(f"take {first.family} with {first.size:,.0f} parameters on {first.data:,.0f} records; expected loss "
+          f"{first.loss:.4g} {between(*first.interval, '.4g')}, best with probability {first.best:.2f}")  # fmt: skip
+    grid = Table("family", "N", "D", "expected loss [95 % interval]", "best with probability", "law")
+    for o in found.options:
+        grid.add_row(o.family, f"{o.size:,.0f}", f"{o.data:,.0f}", f"{o.loss:.4g} {between(*o.interval, '.4g')}",
+                     f"{o.best:.2f}", o.status)  # fmt: skip
+    print_whole(grid)
+    for o in found.options:
+        if o.allocation is not None:
+            a = o.allocation
+            print(f"{o.family}: compute-optimal N* {a.size:,.0f} {between(*a.intervals['size'])}, D* {a.data:,.0f} "
+                  f"{between(*a.intervals['data'])}; N from {a.flat[0]:,.0f} to {a.flat[1]:,.0f} is within 1 % of the "
+                  f"best loss; {a.rule}")  # fmt: skip
+    if len(found.options) > 1:
+        print(
+            f"runner-up: {found.options[1].family}, its loss is higher by {found.gap[0]:.3g} {between(*found.gap[1:])}"
+        )
+    for change in found.changes:
+        print(_sentence(change))
+    if not found.changes and len(found.options) > 1:
+        print("nothing within reach changes the advice: no curves cross there")
+    for note in [*found.notes, *(f"{o.family}: {n}" for o in found.options for n in o.notes)]:
+        print(f"note: {note}")
+    for family, why in found.left_out.items():
+        print(f"not ranked: {family}: {why}")
+
+
+def _sentence(change: Change) -> str:
+    way = "above" if change.at > change.asked else "below"
+    return (f"would change the advice: {way} {change.at:.3g} {AXES[change.axis]} {between(*change.interval)} "
+            f"{change.winner} is best (the advice is for {change.asked:.3g}; the curves cross in {change.share:.0%} "
+            "of the draws)")  # fmt: skip
+
+
+def _show_published(task: str | None, as_json: bool) -> None:
+    rows = exponents(task)
+    if as_json:
+        print_json({"schema": "ecgscale.advice/1", "source": f"published, arXiv:{STUDY}", "task": task, "rows": rows})
+        return
+    print(f"published exponents of arXiv:{STUDY}, not measured here; no coefficients were published, so no loss can be "
+          "expected and no family ranked by it")  # fmt: skip
+    grid = Table("quantity", "family", "task", "value", "grade", "source", "what it says")
+    for row in rows:
+        grid.add_row(*(str(row[k]) for k in ("quantity", "family", "task")), f"{row['value']:g}", row["grade"],
+                     row["source"], row["says"])  # fmt: skip
+    print_whole(grid)
