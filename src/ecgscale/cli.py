@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+TABLES = (".csv", ".parquet")
+
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False
 )
@@ -89,10 +91,30 @@ def tensorboard(
 @app.command()
 def fit(
     study: Annotated[str, typer.Argument(help="A study, or a table of runs (.csv, .parquet): N, D, loss.")],
+    out: Annotated[Path | None, typer.Argument(help="Where --json writes; without it, it prints.")] = None,
     lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None, as_json: JsonOpt = False,
+    law: Annotated[str, typer.Option("--law", help="Of a table: one that `ecgscale list laws` prints.")] = "scaling",
+    n: Annotated[str | None, typer.Option("--n", metavar="COL", help="Of a table: parameters N.")] = None,
+    d: Annotated[str | None, typer.Option("--d", metavar="COL", help="Of a table: unique records D.")] = None,
+    c: Annotated[str | None, typer.Option("--c", metavar="COL", help="Compute, where D is C / 6N.")] = None,
+    loss: Annotated[str | None, typer.Option("--loss", metavar="COL", help="Of a table: the loss.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option("--column", metavar="INPUT=COL", help="Another input of the law; repeatable.")
+    ] = None,
+    group: Annotated[str | None, typer.Option("--group", metavar="COL", help="Fit its values apart.")] = None,
+    floor: Annotated[float | None, typer.Option("--floor", min=0, help="The irreducible loss, if known.")] = None,
+    bootstraps: Annotated[int, typer.Option("--bootstraps", min=0, help="Resamples of the runs.")] = 1000,
 ) -> None:  # fmt: skip
-    """Fit the scaling laws of a study's table, or of any table of runs."""
-    _show(study).show_fits(study, lab, _pairs(data), _values(changes), as_json)
+    """Fit the scaling laws of a study's table, or a law to any table of runs."""
+    if out is not None and not as_json:
+        raise typer.BadParameter(f"{out} is where --json would write; add --json")
+    if Path(study).suffix in TABLES:
+        from ecgscale import show_answers
+
+        columns = _columns({"N": n, "D": d, "C": c, "value": loss}, column)
+        show_answers.show_file_fits(Path(study), law, columns, group, floor, bootstraps, as_json, out)
+        return
+    _show(study).show_fits(study, lab, _pairs(data), _values(changes), as_json, out)
 
 
 @app.command()
@@ -183,8 +205,7 @@ def _api(study: str) -> ModuleType:
     """Return the functions behind the commands; a study that does not exist is refused before torch is imported."""
     from ecgscale.study import files
 
-    if Path(study).suffix not in (".csv", ".parquet"):
-        files.read(study)
+    files.read(study)
     from ecgscale import api
 
     return api
@@ -196,6 +217,10 @@ def _show(study: str) -> ModuleType:
     from ecgscale import show
 
     return show
+
+
+def _columns(named: dict[str, str | None], others: list[str] | None) -> dict[str, str]:
+    return {role: name for role, name in named.items() if name} | dict(_split(others, "--column", "INPUT=COL"))
 
 
 def _command() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Mapping
@@ -17,9 +16,8 @@ from rich.text import Text
 
 from ecgscale import api
 from ecgscale.api import Bindings, console
-from ecgscale.fitting import fit_file
 from ecgscale.lab import Lab
-from ecgscale.printing import print_whole
+from ecgscale.printing import print_fits, print_whole
 from ecgscale.study import bench as benches
 from ecgscale.study import execute as execution
 from ecgscale.study.bench import Bench, Machine
@@ -234,21 +232,8 @@ def _status(study: Study, lab: Lab, binder: Binder) -> tuple[Group, bool]:
     return Group(*lines), bool(found.running or found.waiting)
 
 
-def show_fits(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any], as_json: bool) -> None:
-    """Print the fits of a study, or of a table of runs (.csv, .parquet)."""
-    is_table = Path(study).suffix in (".csv", ".parquet")
-    dumps = [fit_file(Path(study)).dump()] if is_table else api.fit(study, lab, data, changes)
-    if as_json:
-        print(json.dumps([{k: v for k, v in d.items() if k != "samples"} for d in dumps], indent=1))
-        return
-    grid = Table("law", "family", "on", "status", "verdict", "parameters [95 % interval]")
-    for d in dumps:
-        values = "  ".join(f"{k} {v:.4g}{_interval(d['intervals'].get(k))}" for k, v in d["params"].items())
-        grid.add_row(d.get("law_name", d["law"]["name"]), d.get("family", ""),
-                     f"{d.get('eval_corpus', '')} {d.get('task', '')}", d["status"], d.get("verdict", ""),
-                     values)  # fmt: skip
-    print_whole(grid)
-
-
-def _interval(pair: list[float] | None) -> str:
-    return f" [{pair[0]:.3g}, {pair[1]:.3g}]" if pair else ""
+def show_fits(
+    study: str, lab: Path, data: Bindings, changes: Mapping[str, Any], as_json: bool, out: Path | None
+) -> None:
+    """Print the fits of a study, or write them to `out` as JSON."""
+    print_fits(api.fit(study, lab, data, changes), as_json, out)

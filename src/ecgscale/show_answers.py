@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,9 +10,10 @@ from rich.table import Table
 
 from ecgscale.answers import advice as advices
 from ecgscale.answers.advice import Advice, Budget, Change
+from ecgscale.answers.anyones import compared, fit_groups, law_named, load
 from ecgscale.answers.families import AdviceError, Question, read
 from ecgscale.answers.published import STUDY, exponents
-from ecgscale.printing import between, print_json, print_whole
+from ecgscale.printing import between, print_fits, print_json, print_whole
 from ecgscale.study.files import name_of
 
 AXES = {"N": "parameters", "D": "records", "C": "FLOP"}
@@ -37,6 +39,40 @@ def show_advice(
                     **asdict(found)})  # fmt: skip
         return
     _print_advice(question, found)
+
+
+def show_file_fits(
+    path: Path, law: str, columns: Mapping[str, str], group: str | None, floor: float | None, bootstraps: int,
+    as_json: bool, out: Path | None,
+) -> None:  # fmt: skip
+    """Print the fits of anybody's table, and by how much the exponents of its groups differ.
+
+    Args:
+        path: A .csv or .parquet file.
+        law: Its name.
+        columns: {role: column}, see `anyones.load`.
+        group: The column whose values are fitted apart.
+        floor: Holds the law's constant term; None fits it.
+        bootstraps: Resamples of the runs.
+        as_json: Print JSON.
+        out: Write the JSON there instead, samples included.
+
+    Raises:
+        TableError: the table cannot be read or fitted; the sentence says why.
+    """
+    frame = load(path, columns)
+    fits = fit_groups(frame, law_named(law, columns), group, floor, bootstraps)
+    dumps = [{**f.dump(), "law_name": law, "family": name} for name, f in fits.items()]
+    print_fits(dumps, as_json, out)
+    if as_json or out is not None:
+        return
+    for dump in dumps:
+        for line in [dump["reason"], *dump["warnings"]]:
+            print(f"{dump['family'] or path.name}: {line}")
+    for name, pairs in (compared(fits) if len(fits) > 1 else {}).items():
+        for d in pairs:
+            print(f"{name} of {d.first} over {d.second}: {d.ratio:.3g} {between(d.lo, d.hi)}, p = {d.corrected:.2g} "
+                  "after Holm's correction")  # fmt: skip
 
 
 def _print_advice(question: Question, found: Advice) -> None:

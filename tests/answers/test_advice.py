@@ -27,7 +27,7 @@ def family(name: str, seed: int = 0, **truth: float) -> Family:
     noise = np.exp(0.01 * np.random.default_rng(seed).standard_normal(len(n)))
     frame = pd.DataFrame({"N": n, "D": d, "value": loss(BASE | truth, n, d) * noise})
     runs = pd.DataFrame({"N": n, "D": d, "seen": 4 * d, "C": COST.flops(n, d)})
-    return Family(name, fit(Scaling(), frame, bootstraps=200, seed=seed), name.startswith("supervised"), runs, 1e9)
+    return Family(name, fit(Scaling(), frame, bootstraps=100, seed=seed), name.startswith("supervised"), runs, 1e9)
 
 
 def test_the_planted_best_family_wins_and_its_interval_holds_its_loss() -> None:

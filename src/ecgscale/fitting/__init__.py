@@ -4,9 +4,9 @@ Imports no torch."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from ecgscale.fitting.diagnose import hold_out_largest, identified, judge
 from ecgscale.fitting.direct import disagree, fit_direct
@@ -18,6 +18,9 @@ from ecgscale.fitting.uncertainty import bootstrap, too_few
 from ecgscale.laws import Array, Law
 from ecgscale.laws.scaling import Scaling
 from ecgscale.rng import generator
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["LawFit", "fit", "fit_file", "read_points"]
 
@@ -111,6 +114,8 @@ def read_points(path: Path | str, columns: dict[str, str] | None = None) -> pd.D
     Raises:
         ValueError: another suffix, or a named column that the file does not have.
     """
+    import pandas as pd  # here, so that whoever fits a table of their own does not wait for it
+
     path = Path(path)
     if path.suffix not in (".csv", ".parquet"):
         raise ValueError(f"{path}: a table to fit must end in .csv or .parquet, found {path.suffix or 'no suffix'!r}")
