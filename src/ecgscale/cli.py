@@ -31,6 +31,11 @@ OptionOpt = Annotated[
     typer.Option("--option", metavar="KEY=VALUE", help="Setting of --on, as partition=gpu; repeatable."),
 ]
 WatchOpt = Annotated[bool, typer.Option("--watch", help="Again every few seconds until nothing is left to do.")]
+NOpt = Annotated[str | None, typer.Option("--n", metavar="COL", help="Of a table: parameters N.")]
+DOpt = Annotated[str | None, typer.Option("--d", metavar="COL", help="Of a table: unique records D.")]
+COpt = Annotated[str | None, typer.Option("--c", metavar="COL", help="Of a table: compute; without D, D is C / 6N.")]
+LossOpt = Annotated[str | None, typer.Option("--loss", metavar="COL", help="Of a table: the loss.")]
+GroupOpt = Annotated[str | None, typer.Option("--group", metavar="COL", help="Of a table: values are fitted apart.")]
 TaskOpt = Annotated[
     str | None, typer.Option("--task", help="A task of the study, or CORPUS/TASK where several corpora have it.")
 ]
@@ -94,14 +99,10 @@ def fit(
     out: Annotated[Path | None, typer.Argument(help="Where --json writes; without it, it prints.")] = None,
     lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None, as_json: JsonOpt = False,
     law: Annotated[str, typer.Option("--law", help="Of a table: one that `ecgscale list laws` prints.")] = "scaling",
-    n: Annotated[str | None, typer.Option("--n", metavar="COL", help="Of a table: parameters N.")] = None,
-    d: Annotated[str | None, typer.Option("--d", metavar="COL", help="Of a table: unique records D.")] = None,
-    c: Annotated[str | None, typer.Option("--c", metavar="COL", help="Compute, where D is C / 6N.")] = None,
-    loss: Annotated[str | None, typer.Option("--loss", metavar="COL", help="Of a table: the loss.")] = None,
+    n: NOpt = None, d: DOpt = None, c: COpt = None, loss: LossOpt = None, group: GroupOpt = None,
     column: Annotated[
         list[str] | None, typer.Option("--column", metavar="INPUT=COL", help="Another input of the law; repeatable.")
     ] = None,
-    group: Annotated[str | None, typer.Option("--group", metavar="COL", help="Fit its values apart.")] = None,
     floor: Annotated[float | None, typer.Option("--floor", min=0, help="The irreducible loss, if known.")] = None,
     bootstraps: Annotated[int, typer.Option("--bootstraps", min=0, help="Resamples of the runs.")] = 1000,
 ) -> None:  # fmt: skip
@@ -115,6 +116,18 @@ def fit(
         show_answers.show_file_fits(Path(study), law, columns, group, floor, bootstraps, as_json, out)
         return
     _show(study).show_fits(study, lab, _pairs(data), _values(changes), as_json, out)
+
+
+@app.command()
+def audit(
+    table: Annotated[Path, typer.Argument(help="Anybody's results (.csv, .parquet), one row per run.")],
+    n: NOpt = None, d: DOpt = None, c: COpt = None, loss: LossOpt = None, group: GroupOpt = None,
+    as_json: JsonOpt = False,
+) -> None:  # fmt: skip
+    """Print the honesty checklist of anybody's scaling results, and their fits; no training needed."""
+    from ecgscale import show_answers
+
+    show_answers.show_audit(table, _columns({"N": n, "D": d, "C": c, "value": loss}, None), group, as_json)
 
 
 @app.command()

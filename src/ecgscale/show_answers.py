@@ -75,6 +75,29 @@ def show_file_fits(
                   "after Holm's correction")  # fmt: skip
 
 
+def show_audit(path: Path, columns: Mapping[str, str], group: str | None, as_json: bool) -> None:
+    """Print the honesty checklist of anybody's results, and the fits.
+
+    Raises:
+        TableError: the table cannot be read; the sentence says why.
+    """
+    from ecgscale.answers.audit import audit
+
+    checks, fits = audit(load(path, columns), group)
+    dumps = [{**f.dump(), "law_name": "scaling", "family": name} for name, f in fits.items()]
+    if as_json:
+        plain = [{k: v for k, v in d.items() if k != "samples"} for d in dumps]
+        print_json({"schema": "ecgscale.audit/1", "checks": [asdict(c) for c in checks], "fits": plain})
+        return
+    grid = Table("check", "verdict", "why")
+    for c in checks:
+        grid.add_row(c.name, c.verdict, c.sentence)
+    print_whole(grid)
+    counts = {v: sum(c.verdict == v for c in checks) for v in ("pass", "fail", "unknown")}
+    print(f"{path.name}: {counts['pass']} pass, {counts['fail']} fail, {counts['unknown']} unknown")
+    print_fits(dumps, False)
+
+
 def _print_advice(question: Question, found: Advice) -> None:
     first = found.options[0]
     print(f"{question.study}, {question.label} ({question.protocol}), from the study's own laws:")

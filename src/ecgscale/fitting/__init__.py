@@ -26,6 +26,8 @@ __all__ = ["LawFit", "fit", "fit_file", "read_points"]
 
 REVISION = 3  # bumped when the numbers of a fit change: stored fits are then made anew
 
+DERIVED = "D = C / 6N"  # an attribute of a table that `read_points` gave its D
+
 ALIASES = {  # role: names a column may have, the first one found is taken
     "N": ("N", "params", "Model Size"),
     "D": ("D", "records", "tokens"),
@@ -129,6 +131,7 @@ def read_points(path: Path | str, columns: dict[str, str] | None = None) -> pd.D
             frame[role] = frame[names[0]]
     if "D" not in frame and {"N", "C"} <= set(frame):
         frame["D"] = frame["C"] / (6 * frame["N"])
+        frame.attrs[DERIVED] = True
     return frame
 
 
