@@ -155,6 +155,27 @@ def advise(
     show_answers.show_advice(study, lab, task, protocol, budget, published, as_json)
 
 
+@app.command("next")
+def next_(
+    study: StudyArg,
+    budget: Annotated[float, typer.Option("--budget", min=0, help="Hours of one worker (one GPU) of the study.")],
+    lab: LabOpt = Path("lab"), task: TaskOpt = None, protocol: ProtocolOpt = None,
+    params: Annotated[
+        float | None, typer.Option("--params", min=1, help="With --records: narrow the loss there, no exponents.")
+    ] = None,
+    records: Annotated[float | None, typer.Option("--records", min=1, help="See --params.")] = None,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Most new seeds of one cell.")] = 5,
+    as_json: JsonOpt = False,
+) -> None:  # fmt: skip
+    """Say which runs would narrow a study's answer most per hour, and how far its grid is from giving one."""
+    from ecgscale import show_answers
+
+    if (params is None) != (records is None):
+        raise typer.BadParameter("--params and --records name one place together; give both or none")
+    place = None if params is None or records is None else (params, records)
+    show_answers.show_next(study, lab, budget, task, protocol, place, repeats, as_json)
+
+
 @app.command()
 def report(study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None) -> None:
     """Write the report of a study from what the lab holds."""

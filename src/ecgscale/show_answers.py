@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,8 @@ from rich.table import Table
 from ecgscale.answers import advice as advices
 from ecgscale.answers.advice import Advice, Budget, Change
 from ecgscale.answers.anyones import compared, fit_groups, law_named, load
-from ecgscale.answers.families import AdviceError, Question, read
+from ecgscale.answers.families import AdviceError, Question, grid, read
+from ecgscale.answers.next_runs import IDENTIFIED, next_runs
 from ecgscale.answers.published import STUDY, exponents
 from ecgscale.printing import between, print_fits, print_json, print_whole
 from ecgscale.study.files import name_of
@@ -89,13 +91,54 @@ def show_audit(path: Path, columns: Mapping[str, str], group: str | None, as_jso
         plain = [{k: v for k, v in d.items() if k != "samples"} for d in dumps]
         print_json({"schema": "ecgscale.audit/1", "checks": [asdict(c) for c in checks], "fits": plain})
         return
-    grid = Table("check", "verdict", "why")
+    table = Table("check", "verdict", "why")
     for c in checks:
-        grid.add_row(c.name, c.verdict, c.sentence)
-    print_whole(grid)
+        table.add_row(c.name, c.verdict, c.sentence)
+    print_whole(table)
     counts = {v: sum(c.verdict == v for c in checks) for v in ("pass", "fail", "unknown")}
     print(f"{path.name}: {counts['pass']} pass, {counts['fail']} fail, {counts['unknown']} unknown")
     print_fits(dumps, False)
+
+
+def show_next(
+    study: str, lab: Path, budget: float, task: str | None, protocol: str | None, place: tuple[float, float] | None,
+    repeats: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Print which runs to do next.
+
+    Raises:
+        AdviceError: nothing can be simulated or paid for; the sentence says why.
+    """
+    question, families = read(lab, name_of(study), task, protocol)
+    grids = {f.name: grid(lab, question.study, f.name) for f in families}
+    found, left_out = next_runs(families, grids, budget, place, repeats)
+    if as_json:
+        print_json({"schema": "ecgscale.next/1", **asdict(question), "budget": budget, "place": place, **asdict(found),
+                    "left_out": left_out})  # fmt: skip
+        return
+    print(f"{question.study}, {question.label} ({question.protocol}): {len(found.picks)} runs, "
+          f"{found.picks[-1].spent:.3g} of {budget:.3g} hours of one worker")  # fmt: skip
+    table = Table("family", "N", "D", "new runs", "hours")
+    counts = Counter(p.cell for p in found.picks)
+    for cell, count in counts.items():
+        table.add_row(cell.family, f"{cell.N:,.0f}", f"{cell.D:,.0f}", str(count), f"{count * cell.cost:.3g}")
+    print_whole(table)
+    for name, before in found.before.items():
+        after = found.after[name]
+        known = (f"{t} within a factor {before[t]:.3g} now, {after[t]:.3g} after" for t in before)
+        print(f"{name}: at 95 %, {'; '.join(known)}")
+    print(_needed(found.needed))
+    for family, why in left_out.items():
+        print(f"left out: {family}: {why}")
+
+
+def _needed(hours: float) -> str:
+    what = f"every answer known within a factor {IDENTIFIED:g}"
+    if hours == 0:
+        return f"the present grid suffices: {what}"
+    if hours == float("inf"):
+        return f"these cells cannot do it: {what} needs more runs of a cell, or larger or other cells, than there are"
+    return f"about {hours:.3g} hours of one worker would have {what}"
 
 
 def _print_advice(question: Question, found: Advice) -> None:
@@ -103,11 +146,11 @@ def _print_advice(question: Question, found: Advice) -> None:
     print(f"{question.study}, {question.label} ({question.protocol}), from the study's own laws:")
     print(f"take {first.family} with {first.size:,.0f} parameters on {first.data:,.0f} records; expected loss "
           f"{first.loss:.4g} {between(*first.interval, '.4g')}, best with probability {first.best:.2f}")  # fmt: skip
-    grid = Table("family", "N", "D", "expected loss [95 % interval]", "best with probability", "law")
+    table = Table("family", "N", "D", "expected loss [95 % interval]", "best with probability", "law")
     for o in found.options:
-        grid.add_row(o.family, f"{o.size:,.0f}", f"{o.data:,.0f}", f"{o.loss:.4g} {between(*o.interval, '.4g')}",
+        table.add_row(o.family, f"{o.size:,.0f}", f"{o.data:,.0f}", f"{o.loss:.4g} {between(*o.interval, '.4g')}",
                      f"{o.best:.2f}", o.status)  # fmt: skip
-    print_whole(grid)
+    print_whole(table)
     for o in found.options:
         if o.allocation is not None:
             a = o.allocation
@@ -142,8 +185,8 @@ def _show_published(task: str | None, as_json: bool) -> None:
         return
     print(f"published exponents of arXiv:{STUDY}, not measured here; no coefficients were published, so no loss can be "
           "expected and no family ranked by it")  # fmt: skip
-    grid = Table("quantity", "family", "task", "value", "grade", "source", "what it says")
+    table = Table("quantity", "family", "task", "value", "grade", "source", "what it says")
     for row in rows:
-        grid.add_row(*(str(row[k]) for k in ("quantity", "family", "task")), f"{row['value']:g}", row["grade"],
+        table.add_row(*(str(row[k]) for k in ("quantity", "family", "task")), f"{row['value']:g}", row["grade"],
                      row["source"], row["says"])  # fmt: skip
-    print_whole(grid)
+    print_whole(table)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ecgscale.fitting.result import LawFit
@@ -29,7 +28,7 @@ class Family:
         name: `<backbone>-<objective>`, with `-<pretrain>` where a study holds several corpora.
         fit: The law in N and D.
         supervised: Whether pre-training reads labels.
-        runs: One row per finished run of the grid: N, D, seen, C, run; empty where nobody measured compute.
+        runs: One row per finished run of the grid: N, D, seen, C, seconds, run; None where nobody measured them.
         flops_per_second: Measured at the largest size; NaN where the runs' times are not known.
         device: What those were measured on.
     """
@@ -104,24 +103,32 @@ def _family(lab: Lab, table: pd.DataFrame, dump: dict[str, Any], several: bool) 
     name = table["backbone"] + "-" + table["objective"]  # a stored fit's own `objective` is what was minimised
     own = table[(table["role"] == "grid") & (name == dump["family"]) & (table["pretrain"] == dump["pretrain"])]
     runs = own[own["checkpoint"] == "last"].drop_duplicates("run")[["run", "N", "D", "seen", "C"]]
-    rate, device = _rate(lab, runs)
+    runs = runs.assign(seconds=[_seconds(lab, run) for run in runs["run"]]).reset_index(drop=True)
+    largest = runs[runs["N"] == runs["N"].max()]
     return Family(
         name="-".join([dump["family"], *([dump["pretrain"]] if several else [])]),
         fit=LawFit.load(dump),
         supervised=bool((own["paradigm"] == "SL").any()),
-        runs=runs.reset_index(drop=True),
-        flops_per_second=rate,
-        device=device,
+        runs=runs,
+        flops_per_second=float((largest["C"] / largest["seconds"]).median()),
+        device=(read_json(lab.run(runs["run"].iloc[0]) / "env.json") or {}).get("device", "") if len(runs) else "",
     )
 
 
-def _rate(lab: Lab, runs: pd.DataFrame) -> tuple[float, str]:
-    """Return the median training FLOP per second of the runs of the largest size, and their device."""
-    rates, device = [], ""
-    largest = runs[runs["N"] == runs["N"].max()] if len(runs) else runs
-    for run, compute in zip(largest["run"], largest["C"], strict=True):
-        result = read_json(lab.run(run) / "result.json") or {}
-        if result.get("seconds"):
-            rates.append(compute / result["seconds"])
-            device = (read_json(lab.run(run) / "env.json") or {}).get("device", "")
-    return (float(np.median(rates)), device) if rates else (float("nan"), device)
+def _seconds(lab: Lab, run: str) -> float:
+    """Return what the training of a run took; NaN where it is not stored."""
+    return float((read_json(lab.run(run) / "result.json") or {}).get("seconds") or "nan")
+
+
+def grid(lab: Path | str, study: str, family: str) -> tuple[list[int], list[int]]:
+    """Return the sizes asked for and the records of the cells that enter a family's laws, as the study was last run.
+
+    Raises:
+        AdviceError: the lab does not hold the study.
+    """
+    stored = read_json(Path(lab) / "studies" / study / "study.json")
+    if not stored:
+        raise AdviceError(f"{lab} does not say which grid {study} has; run `ecgscale run {study} --lab {lab}` again")
+    arms = [a for a in stored["arm"] if a["fit"] and (not a["families"] or family in a["families"])]
+    sizes, records = (sorted({v for arm in arms for v in arm[key]}) for key in ("sizes", "records"))
+    return sizes, records
