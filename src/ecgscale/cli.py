@@ -61,8 +61,19 @@ def plan(
     declared: Annotated[
         bool, typer.Option("--declared", help="Without the data: their declared sizes, rates timed on samples.")
     ] = False,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Instead: can the grid identify exponents? Nothing is trained.")
+    ] = False,
+    alpha: Annotated[float | None, typer.Option("--alpha", min=0.01, help="Planted; default as published.")] = None,
+    beta: Annotated[float | None, typer.Option("--beta", min=0.01, help="Planted; default as published.")] = None,
+    noise: Annotated[float, typer.Option("--noise", min=0, help="Planted, of one run's log loss.")] = 0.02,
+    floor: Annotated[float, typer.Option("--floor", min=0, max=0.99, help="Planted share of E in the loss.")] = 0.3,
+    simulations: Annotated[int, typer.Option("--simulations", min=10, help="Simulated studies.")] = 200,
 ) -> None:  # fmt: skip
     """Say what a study will train, what it costs here, and what is left out and why; refuse what cannot fit."""
+    if simulate:
+        _show(study).show_simulation(study, _values(changes), noise, floor, alpha, beta, simulations)
+        return
     _show(study).show_plan(study, lab, _pairs(data), _values(changes), workers, device, declared)
 
 

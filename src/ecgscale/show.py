@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ecgscale import api
+from ecgscale import api, show_answers
 from ecgscale.api import Bindings, console
 from ecgscale.lab import Lab
 from ecgscale.printing import print_fits, print_whole
@@ -68,6 +68,16 @@ def show_plan(
             out.print(f"  {label}: {records:,} records, {who}", markup=False, soft_wrap=True)
         out.print("sizes are declared, not counted; rates are measured on samples; nothing of this entered the lab")
         _print_plan(out, stands.plan, Lab(Path(folder) / "lab"), Lab(lab), stands.sizes, workers, device)
+
+
+def show_simulation(
+    study: str, changes: Mapping[str, Any], noise: float, floor: float, alpha: float | None, beta: float | None,
+    simulations: int,
+) -> None:  # fmt: skip
+    """Print whether the study's grid could identify planted exponents; nothing is ingested or trained."""
+    loaded = Study.load(study, dict(changes))
+    grids = {family.name: loaded.cells(family.name) for family in loaded.family}
+    show_answers.show_rehearsal(grids, noise, floor, alpha, beta, simulations)
 
 
 def show_bench(

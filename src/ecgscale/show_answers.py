@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -15,6 +16,7 @@ from ecgscale.answers.anyones import compared, fit_groups, law_named, load
 from ecgscale.answers.families import AdviceError, Question, grid, read
 from ecgscale.answers.next_runs import IDENTIFIED, next_runs
 from ecgscale.answers.published import STUDY, exponents
+from ecgscale.answers.rehearsal import planted_of, simulate
 from ecgscale.printing import between, print_fits, print_json, print_whole
 from ecgscale.study.files import name_of
 
@@ -130,6 +132,44 @@ def show_next(
     print(_needed(found.needed))
     for family, why in left_out.items():
         print(f"left out: {family}: {why}")
+
+
+def show_rehearsal(grids: Mapping[str, tuple[Sequence[float], Sequence[float]]], noise: float, floor: float,
+                   alpha: float | None, beta: float | None, simulations: int) -> None:  # fmt: skip
+    """Print whether grids could identify planted exponents.
+
+    Args:
+        grids: {family: N and D of every run}.
+        noise, floor, alpha, beta: See `rehearsal.Planted`; exponents None for the published ones.
+        simulations: Studies per grid.
+
+    Raises:
+        AdviceError: a family has no published exponents and none are given, or a grid is too small for any interval.
+    """
+    distinct: dict[Any, list[str]] = {}
+    left_out = []
+    for name, (size, records) in grids.items():
+        try:
+            truth = planted_of(name, noise, floor, alpha, beta)
+        except AdviceError as error:
+            left_out.append(str(error))
+        else:
+            distinct.setdefault((tuple(size), tuple(records), truth), []).append(name)
+    if not distinct:
+        raise AdviceError("; ".join(left_out))
+    table = Table("family", "runs", "planted alpha, beta", "identified", "alpha within", "beta within", "held",
+                  "detectable ratio of alpha, beta")  # fmt: skip
+    for (size, records, truth), names in distinct.items():
+        found = simulate(size, records, truth, simulations)
+        values = [" ".join(f"{v:.3g}" for v in d.values()) for d in (found.held, found.detectable)]
+        table.add_row(", ".join(names), str(found.runs), f"{truth.alpha:g}, {truth.beta:g}", f"{found.identified:.0%}",
+                      f"× {found.factors['alpha']:.3g}", f"× {found.factors['beta']:.3g}", *values)  # fmt: skip
+    print_whole(table)
+    print(f"{simulations} simulated studies each, noise {noise:g} of log loss, {floor:.0%} of the loss in the middle "
+          "of the grid irreducible; nothing was trained. Within: 95 % interval, up and down, median of the studies; "
+          "held: share of the intervals that hold the planted value; detectable: in 80 % of such studies")  # fmt: skip
+    for why in left_out:
+        print(f"left out: {why}")
 
 
 def _needed(hours: float) -> str:
