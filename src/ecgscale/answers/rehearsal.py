@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 
 from ecgscale.answers.families import AdviceError
+from ecgscale.fitting.compare import WIDE, smallest_ratio
 from ecgscale.fitting.diagnose import identified
 from ecgscale.fitting.engine import optimise
 from ecgscale.fitting.points import problem_of
@@ -25,7 +25,6 @@ from ecgscale.reference import published
 from ecgscale.rng import generator
 
 SIMULATIONS, DRAWS = 200, 100
-POWER = 0.8  # how often a ratio of this size would be found
 
 
 @dataclass(frozen=True)
@@ -105,9 +104,7 @@ def simulate(
     half = np.median(np.log(high / low) / 2, axis=0)
     truth = np.array([planted.alpha, planted.beta])
     held = ((low <= truth) & (truth <= high)).mean(axis=0)
-    normal = NormalDist()
-    wide = normal.inv_cdf(0.975)
-    ratios = np.exp((wide + normal.inv_cdf(POWER)) * np.sqrt(2) * half / wide)
+    ratios = np.array([smallest_ratio(float(np.sqrt(2) * h / WIDE)) for h in half])
     return Rehearsal(planted, len(n), float(np.mean(clear)), _named(np.exp(half)), _named(held), _named(ratios))
 
 

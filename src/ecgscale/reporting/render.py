@@ -18,7 +18,19 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from ecgscale.reporting import ReportError, ReportInput, effects, findings, inventory, ranking, style, tables, training
+from ecgscale.reporting import (
+    ReportError,
+    ReportInput,
+    detectable,
+    effects,
+    findings,
+    inventory,
+    published,
+    ranking,
+    style,
+    tables,
+    training,
+)
 from ecgscale.reporting.curves import is_pretext_transfer, law_name
 from ecgscale.reporting.rows import PAIRED, comparable, failed, families, forms, paired, prepare, records_of, title
 from ecgscale.reporting.tables import Table
@@ -126,6 +138,7 @@ def compose(report: ReportInput) -> Page:
     made += [tables.winners(findings.standings(rows, m), m) for m in metrics[:2]]
     made += [tables.results(rows, m) for m in metrics]
     made += [tables.paired(paired(table)), *tables.forms(forms(report, table)), *_laws(report)]
+    made += [*detectable.tables_of(report.fits), *published.tables_of(report.fits)]
     made += [*ranking.tables_of(report.ranking), *effects.tables_of(report.effects)]
     made += [
         inventory.corpora(report.corpora),
