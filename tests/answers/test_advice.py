@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from ecgscale.answers.advice import Budget, advise
-from ecgscale.answers.families import AdviceError, Family
+from ecgscale.answers.families import AdviceError, Family, grid, read
 from ecgscale.fitting import fit
+from ecgscale.lab import write_json
 from ecgscale.laws.scaling import Scaling
 from ecgscale.planning import Cost, crossing, loss, optimal
 
@@ -89,3 +91,29 @@ def test_what_was_not_identified_is_not_extrapolated_and_far_answers_say_so() ->
     assert "extrapolation" in found.options[0].notes[-1]
     with pytest.raises(AdviceError, match="compute was not measured"):
         advise([replace(flat, runs=None)], Budget(flops=1e14))
+
+
+def test_the_lab_gives_the_families_and_names_the_tasks(tmp_path: Path) -> None:
+    known = family("better", 1)
+    assert known.runs is not None
+    folder, run = tmp_path / "studies" / "toy", known.runs.assign(run=[f"r{i}" for i in range(len(known.runs))])
+    (folder / "fits").mkdir(parents=True)
+    same = {"backbone": "s4", "objective": "cpc", "pretrain": "code"}
+    run.assign(role="grid", paradigm="SSL", checkpoint="last", **same).to_parquet(folder / "table.parquet")
+    for corpus in ("ludb", "ptbxl"):
+        where = {"eval_corpus": corpus, "task": "rhythm", "protocol": "linear", "family": "s4-cpc", "pretrain": "code"}
+        write_json(folder / "fits" / f"scaling.s4-cpc.{corpus}.json", {**where, "backbone": "s4", **known.fit.dump()})
+    write_json(folder / "study.json", {"arm": [{"sizes": [3, 1], "records": [2], "fit": True, "families": []}]})
+    (tmp_path / "runs" / "r59").mkdir(parents=True)
+    write_json(tmp_path / "runs" / "r59" / "result.json", {"seconds": 2.0})
+    with pytest.raises(AdviceError, match=r"'rhythm' means several; choose with --task .* ludb/rhythm, ptbxl/rhythm"):
+        read(tmp_path, "toy", "rhythm")
+    with pytest.raises(AdviceError, match="'age' is unknown"):
+        read(tmp_path, "toy", "age")
+    with pytest.raises(AdviceError, match="holds no law of other"):
+        read(tmp_path, "other")
+    question, (found,) = read(tmp_path, "toy", "ptbxl/rhythm")
+    assert (question.label, found.name, found.supervised) == ("ptbxl/rhythm", "s4-cpc", False)
+    assert found.flops_per_second == pytest.approx(run["C"].iloc[59] / 2)
+    assert found.fit.params == known.fit.params
+    assert grid(tmp_path, "toy", "s4-cpc") == ([1, 3], [2])

@@ -12,6 +12,7 @@ from ecgscale.reporting.curves import Fit, law_name
 from ecgscale.reporting.rows import title
 from ecgscale.reporting.tables import Cell, Table
 
+LARGEST = 100  # a ratio above it is no finding that anybody looks for
 EXPONENTS = {"alpha": "parameters", "beta": "records"}
 
 
@@ -56,4 +57,6 @@ def _ratio(fit: Fit, name: str) -> float | None:
 def _cell(ratio: float | None) -> Cell:
     if ratio is None:
         return Cell("none", "not identified", float("inf"), "cannot")
-    return Cell(f"{ratio:.2f}-fold" if ratio < 10 else f"{ratio:.2g}-fold", sort=ratio)
+    if ratio > LARGEST:
+        return Cell(f"above {LARGEST:g}-fold", sort=ratio, mark="cannot")
+    return Cell(f"{ratio:.2f}-fold" if ratio < 10 else f"{ratio:.0f}-fold", sort=ratio)
