@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+TABLES = (".csv", ".parquet")
+
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False
 )
@@ -29,6 +31,15 @@ OptionOpt = Annotated[
     typer.Option("--option", metavar="KEY=VALUE", help="Setting of --on, as partition=gpu; repeatable."),
 ]
 WatchOpt = Annotated[bool, typer.Option("--watch", help="Again every few seconds until nothing is left to do.")]
+NOpt = Annotated[str | None, typer.Option("--n", metavar="COL", help="Of a table: parameters N.")]
+DOpt = Annotated[str | None, typer.Option("--d", metavar="COL", help="Of a table: unique records D.")]
+COpt = Annotated[str | None, typer.Option("--c", metavar="COL", help="Of a table: compute; without D, D is C / 6N.")]
+LossOpt = Annotated[str | None, typer.Option("--loss", metavar="COL", help="Of a table: the loss.")]
+GroupOpt = Annotated[str | None, typer.Option("--group", metavar="COL", help="Of a table: values are fitted apart.")]
+TaskOpt = Annotated[
+    str | None, typer.Option("--task", help="A task of the study, or CORPUS/TASK where several corpora have it.")
+]
+ProtocolOpt = Annotated[str | None, typer.Option("--protocol", help="How the task was measured; default linear.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -50,8 +61,19 @@ def plan(
     declared: Annotated[
         bool, typer.Option("--declared", help="Without the data: their declared sizes, rates timed on samples.")
     ] = False,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Instead: can the grid identify exponents? Nothing is trained.")
+    ] = False,
+    alpha: Annotated[float | None, typer.Option("--alpha", min=0.01, help="Planted; default as published.")] = None,
+    beta: Annotated[float | None, typer.Option("--beta", min=0.01, help="Planted; default as published.")] = None,
+    noise: Annotated[float, typer.Option("--noise", min=0, help="Planted, of one run's log loss.")] = 0.02,
+    floor: Annotated[float, typer.Option("--floor", min=0, max=0.99, help="Planted share of E in the loss.")] = 0.3,
+    simulations: Annotated[int, typer.Option("--simulations", min=10, help="Simulated studies.")] = 200,
 ) -> None:  # fmt: skip
     """Say what a study will train, what it costs here, and what is left out and why; refuse what cannot fit."""
+    if simulate:
+        _show(study).show_simulation(study, _values(changes), noise, floor, alpha, beta, simulations)
+        return
     _show(study).show_plan(study, lab, _pairs(data), _values(changes), workers, device, declared)
 
 
@@ -87,10 +109,84 @@ def tensorboard(
 @app.command()
 def fit(
     study: Annotated[str, typer.Argument(help="A study, or a table of runs (.csv, .parquet): N, D, loss.")],
+    out: Annotated[Path | None, typer.Argument(help="Where --json writes; without it, it prints.")] = None,
     lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None, as_json: JsonOpt = False,
+    law: Annotated[str, typer.Option("--law", help="Of a table: one that `ecgscale list laws` prints.")] = "scaling",
+    n: NOpt = None, d: DOpt = None, c: COpt = None, loss: LossOpt = None, group: GroupOpt = None,
+    column: Annotated[
+        list[str] | None, typer.Option("--column", metavar="INPUT=COL", help="Another input of the law; repeatable.")
+    ] = None,
+    floor: Annotated[float | None, typer.Option("--floor", min=0, help="The irreducible loss, if known.")] = None,
+    bootstraps: Annotated[int, typer.Option("--bootstraps", min=0, help="Resamples of the runs.")] = 1000,
 ) -> None:  # fmt: skip
-    """Fit the scaling laws of a study's table, or of any table of runs."""
-    _show(study).show_fits(study, lab, _pairs(data), _values(changes), as_json)
+    """Fit the scaling laws of a study's table, or a law to any table of runs."""
+    if out is not None and not as_json:
+        raise typer.BadParameter(f"{out} is where --json would write; add --json")
+    if Path(study).suffix in TABLES:
+        from ecgscale import show_answers
+
+        columns = _columns({"N": n, "D": d, "C": c, "value": loss}, column)
+        show_answers.show_file_fits(Path(study), law, columns, group, floor, bootstraps, as_json, out)
+        return
+    _show(study).show_fits(study, lab, _pairs(data), _values(changes), as_json, out)
+
+
+@app.command()
+def audit(
+    table: Annotated[Path, typer.Argument(help="Anybody's results (.csv, .parquet), one row per run.")],
+    n: NOpt = None, d: DOpt = None, c: COpt = None, loss: LossOpt = None, group: GroupOpt = None,
+    as_json: JsonOpt = False,
+) -> None:  # fmt: skip
+    """Print the honesty checklist of anybody's scaling results, and their fits; no training needed."""
+    from ecgscale import show_answers
+
+    show_answers.show_audit(table, _columns({"N": n, "D": d, "C": c, "value": loss}, None), group, as_json)
+
+
+@app.command()
+def advise(
+    study: Annotated[str | None, typer.Argument(help="A study whose laws answer; none with --published.")] = None,
+    lab: LabOpt = Path("lab"), task: TaskOpt = None, protocol: ProtocolOpt = None,
+    params: Annotated[float | None, typer.Option("--params", min=1, help="Largest N, parameters.")] = None,
+    records: Annotated[float | None, typer.Option("--records", min=1, help="Unlabelled ECGs there are.")] = None,
+    labels: Annotated[
+        float | None, typer.Option("--labels", min=1, help="Of these, with labels: all a supervised family can use.")
+    ] = None,
+    flops: Annotated[float | None, typer.Option("--flops", min=1, help="Compute of one training, FLOP.")] = None,
+    hours: Annotated[
+        float | None, typer.Option("--gpu-hours", min=0, help="The same, as hours of the device the study ran on.")
+    ] = None,
+    passes: Annotated[float | None, typer.Option("--passes", min=0, help="Times every record is drawn.")] = None,
+    published: Annotated[bool, typer.Option("--published", help="From published exponents, marked as such.")] = False,
+    as_json: JsonOpt = False,
+) -> None:  # fmt: skip
+    """Say which family to take under a budget, how sure that is, and what would change the advice."""
+    from ecgscale import show_answers
+    from ecgscale.answers.advice import Budget
+
+    budget = Budget(params, records, labels, flops, hours, passes)
+    show_answers.show_advice(study, lab, task, protocol, budget, published, as_json)
+
+
+@app.command("next")
+def next_(
+    study: StudyArg,
+    budget: Annotated[float, typer.Option("--budget", min=0, help="Hours of one worker (one GPU) of the study.")],
+    lab: LabOpt = Path("lab"), task: TaskOpt = None, protocol: ProtocolOpt = None,
+    params: Annotated[
+        float | None, typer.Option("--params", min=1, help="With --records: narrow the loss there, no exponents.")
+    ] = None,
+    records: Annotated[float | None, typer.Option("--records", min=1, help="See --params.")] = None,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Most new seeds of one cell.")] = 5,
+    as_json: JsonOpt = False,
+) -> None:  # fmt: skip
+    """Say which runs would narrow a study's answer most per hour, and how far its grid is from giving one."""
+    from ecgscale import show_answers
+
+    if (params is None) != (records is None):
+        raise typer.BadParameter("--params and --records name one place together; give both or none")
+    place = None if params is None or records is None else (params, records)
+    show_answers.show_next(study, lab, budget, task, protocol, place, repeats, as_json)
 
 
 @app.command()
@@ -156,8 +252,7 @@ def _api(study: str) -> ModuleType:
     """Return the functions behind the commands; a study that does not exist is refused before torch is imported."""
     from ecgscale.study import files
 
-    if Path(study).suffix not in (".csv", ".parquet"):
-        files.read(study)
+    files.read(study)
     from ecgscale import api
 
     return api
@@ -169,6 +264,10 @@ def _show(study: str) -> ModuleType:
     from ecgscale import show
 
     return show
+
+
+def _columns(named: dict[str, str | None], others: list[str] | None) -> dict[str, str]:
+    return {role: name for role, name in named.items() if name} | dict(_split(others, "--column", "INPUT=COL"))
 
 
 def _command() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ecgscale import api
+from ecgscale import api, show_answers
 from ecgscale.api import Bindings, console
-from ecgscale.fitting import fit_file
 from ecgscale.lab import Lab
+from ecgscale.printing import print_fits, print_whole
 from ecgscale.study import bench as benches
 from ecgscale.study.bench import Bench, Machine
 from ecgscale.study.declared import declare
@@ -61,6 +60,16 @@ def show_plan(
         _print_plan(out, stands.plan, Lab(Path(folder) / "lab"), Lab(lab), stands.sizes, workers, device)
 
 
+def show_simulation(
+    study: str, changes: Mapping[str, Any], noise: float, floor: float, alpha: float | None, beta: float | None,
+    simulations: int,
+) -> None:  # fmt: skip
+    """Print whether the study's grid could identify planted exponents; nothing is ingested or trained."""
+    loaded = Study.load(study, dict(changes))
+    grids = {family.name: loaded.cells(family.name) for family in loaded.family}
+    show_answers.show_rehearsal(grids, noise, floor, alpha, beta, simulations)
+
+
 def show_bench(
     study: str, lab: Path, changes: Mapping[str, Any], workers: int | None, device: str, seconds: float
 ) -> None:
@@ -77,7 +86,7 @@ def show_bench(
         grid.add_row(run.family, f"{one.N:,}", str(run.recipe.batch) if run.objective else "",
                      f"{one.training:,.0f}" if run.objective else "", f"{one.share:.0%}" if run.objective else "",
                      f"{one.encoding:,.0f}", size(one.memory), f"{one.flop:.2e}" if run.objective else "")  # fmt: skip
-    _print_whole(grid)
+    print_whole(grid)
     print(f"{_words(machine)}: kept in {where.bench(machine.uid)}; `ecgscale plan` reads it")
 
 
@@ -146,7 +155,7 @@ def _print_runs(plan: Plan, estimate: Estimate) -> None:
         grid.add_row(family, arm, f"{target:,}", f"{one.N:,}", f"{D:,}", str(len(keys)), f"{steps:,}", str(batch),
                      f"{lr:.2g}", f"{one.flop:.2e}", f"{one.seconds:,.1f}", size(one.memory),
                      size(one.bytes))  # fmt: skip
-    _print_whole(grid)
+    print_whole(grid)
 
 
 def _totals(plan: Plan, estimate: Estimate, timed: Bench, room: Room) -> list[str]:
@@ -177,31 +186,8 @@ def show_events(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any
     print(f"{written} runs of {plan.study.name} written; look at them with: tensorboard --logdir {out}")
 
 
-def show_fits(study: str, lab: Path, data: Bindings, changes: Mapping[str, Any], as_json: bool) -> None:
-    """Print the fits of a study, or of a table of runs (.csv, .parquet)."""
-    is_table = Path(study).suffix in (".csv", ".parquet")
-    dumps = [fit_file(Path(study)).dump()] if is_table else api.fit(study, lab, data, changes)
-    if as_json:
-        print(json.dumps([{k: v for k, v in d.items() if k != "samples"} for d in dumps], indent=1))
-        return
-    grid = Table("law", "family", "on", "status", "verdict", "parameters [95 % interval]")
-    for d in dumps:
-        values = "  ".join(f"{k} {v:.4g}{_interval(d['intervals'].get(k))}" for k, v in d["params"].items())
-        grid.add_row(d.get("law_name", d["law"]["name"]), d.get("family", ""),
-                     f"{d.get('eval_corpus', '')} {d.get('task', '')}", d["status"], d.get("verdict", ""),
-                     values)  # fmt: skip
-    _print_whole(grid)
-
-
-def _interval(pair: list[float] | None) -> str:
-    return f" [{pair[0]:.3g}, {pair[1]:.3g}]" if pair else ""
-
-
-def _print_whole(grid: Table) -> None:
-    """Print a table without cutting a cell: as wide as it is in a file or pipe, folded in a narrow terminal."""
-    for column in grid.columns:
-        column.overflow = "fold"
-    out = Console(highlight=False)
-    wide = Console(highlight=False, width=10_000)
-    out.width = out.width if out.is_terminal else max(out.width, wide.measure(grid).maximum)
-    out.print(grid)
+def show_fits(
+    study: str, lab: Path, data: Bindings, changes: Mapping[str, Any], as_json: bool, out: Path | None
+) -> None:
+    """Print the fits of a study, or write them to `out` as JSON."""
+    print_fits(api.fit(study, lab, data, changes), as_json, out)

@@ -84,6 +84,7 @@ def test_twin_is_valid_and_holds_every_figure_and_table(twin: dict[str, Any]) ->
         "ood-auroc",
         "paired",
         "law-scaling",
+        "detectable",
         "corpora",
         "overlaps",
         "quarantine",

@@ -4,9 +4,9 @@ Imports no torch."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from ecgscale.fitting.diagnose import hold_out_largest, identified, judge
 from ecgscale.fitting.direct import disagree, fit_direct
@@ -19,9 +19,14 @@ from ecgscale.laws import Array, Law
 from ecgscale.laws.scaling import Scaling
 from ecgscale.rng import generator
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["LawFit", "fit", "fit_file", "read_points"]
 
 REVISION = 3  # bumped when the numbers of a fit change: stored fits are then made anew
+
+DERIVED = "D = C / 6N"  # an attribute of a table that `read_points` gave its D
 
 ALIASES = {  # role: names a column may have, the first one found is taken
     "N": ("N", "params", "Model Size"),
@@ -111,6 +116,8 @@ def read_points(path: Path | str, columns: dict[str, str] | None = None) -> pd.D
     Raises:
         ValueError: another suffix, or a named column that the file does not have.
     """
+    import pandas as pd  # here, so that whoever fits a table of their own does not wait for it
+
     path = Path(path)
     if path.suffix not in (".csv", ".parquet"):
         raise ValueError(f"{path}: a table to fit must end in .csv or .parquet, found {path.suffix or 'no suffix'!r}")
@@ -124,6 +131,7 @@ def read_points(path: Path | str, columns: dict[str, str] | None = None) -> pd.D
             frame[role] = frame[names[0]]
     if "D" not in frame and {"N", "C"} <= set(frame):
         frame["D"] = frame["C"] / (6 * frame["N"])
+        frame.attrs[DERIVED] = True
     return frame
 
 

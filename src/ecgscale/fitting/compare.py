@@ -19,6 +19,8 @@ from ecgscale.holm import holm
 from ecgscale.laws import Array
 from ecgscale.rng import generator
 
+WIDE = NormalDist().inv_cdf(0.975)
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -122,15 +124,21 @@ def detectable(fit: LawFit, name: str, other: LawFit | None = None, power: float
         exp((z_97.5 + z_power) sqrt(s1^2 + s2^2)), s half the width of the 95 % interval of log `name` over z_97.5; inf
         where the exponent is not identified.
     """
-    normal = NormalDist()
-    wide = normal.inv_cdf(0.975)
-    spread = hypot(_log_spread(fit, name, wide), _log_spread(other or fit, name, wide))
-    return float(np.exp((wide + normal.inv_cdf(power)) * spread))
+    apart = other or fit
+    spread = hypot(log_spread(fit.samples.get(name), fit.status), log_spread(apart.samples.get(name), apart.status))
+    return smallest_ratio(spread, power)
 
 
-def _log_spread(fit: LawFit, name: str, wide: float) -> float:
-    samples: Array | None = fit.samples.get(name)
-    if samples is None or fit.status not in ("converged", "bound") or samples.min() <= 0:
+def smallest_ratio(spread: float, power: float = 0.8) -> float:
+    """Return exp((z_97.5 + z_power) spread), the smallest ratio that a difference of logs with this standard deviation
+    shows."""
+    return float(np.exp((WIDE + NormalDist().inv_cdf(power)) * spread))
+
+
+def log_spread(samples: Array | None, status: str) -> float:
+    """Return half the width of the 95 % interval of the logarithm of samples [draw] over z_97.5; inf where the fit
+    does not identify them."""
+    if samples is None or status not in ("converged", "bound") or samples.min() <= 0:
         return float("inf")
     lo, hi = np.percentile(np.log(samples), [2.5, 97.5])
-    return float((hi - lo) / (2 * wide))
+    return float((hi - lo) / (2 * WIDE))

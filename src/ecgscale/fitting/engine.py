@@ -88,7 +88,11 @@ def project(problem: Problem, theta: Array, y: Array, weight: Array | None = Non
 
 
 def _keep_better(gram: Array, right: Array, square: Array, some: list[int], best: Array, coefficients: Array) -> None:
-    inner = np.linalg.inv(gram[..., some, :][..., some] + 1e-13 * np.eye(len(some)))
+    square_of = gram[..., some, :][..., some] + 1e-13 * np.eye(len(some))
+    try:
+        inner = np.linalg.inv(square_of)
+    except np.linalg.LinAlgError:  # two terms are one, as where N and D grow together and their exponents are equal
+        inner = np.linalg.pinv(square_of, hermitian=True)
     part = right[..., some]
     shared = gram.shape[1] == 1
     solved = part @ inner[:, 0] if shared else (inner @ part[..., None])[..., 0]

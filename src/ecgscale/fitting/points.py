@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 
 from ecgscale.fitting.problem import Objective, Problem
 from ecgscale.laws import Law
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def problem_of(

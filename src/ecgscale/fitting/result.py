@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from ecgscale.laws import Array, Law
 from ecgscale.rng import generator
 from ecgscale.spec import part
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = "ecgscale.lawfit/1"  # bumped when a key changes its meaning; keys are added, never renamed
 Status = Literal["converged", "bound", "ill_conditioned", "engines_disagree", "too_few"]

@@ -22,15 +22,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from ecgscale.fitting.engine import Optimum, resolve
 from ecgscale.fitting.polish import jacobian, polish
 from ecgscale.fitting.problem import Problem
 from ecgscale.laws import Array
 from ecgscale.rng import generator
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MIN_POINTS, MIN_LEVELS = 8, 3  # architecture.md, decision 12
 TRIES = 200  # redraws of a resample that lost a level
@@ -81,6 +84,8 @@ def bootstrap(
 
 def units_of(problem: Problem, frame: pd.DataFrame, unit: str = "branch") -> Units:
     """Return the point numbers of each unit, grouped into strata of units that cover the same cells."""
+    import pandas as pd  # whoever has rows has it already
+
     keys = list(zip(*problem.x.values(), strict=True))
     trunks = frame[unit].to_list() if unit in frame else [None] * len(keys)
     members: dict[object, list[int]] = defaultdict(list)

@@ -21,9 +21,11 @@ from markupsafe import Markup
 from ecgscale.reporting import (
     ReportError,
     ReportInput,
+    detectable,
     effects,
     findings,
     inventory,
+    published,
     ranking,
     similar,
     style,
@@ -137,6 +139,7 @@ def compose(report: ReportInput) -> Page:
     made += [tables.winners(findings.standings(rows, m), m) for m in metrics[:2]]
     made += [tables.results(rows, m) for m in metrics]
     made += [tables.paired(paired(table)), *tables.forms(forms(report, table)), *_laws(report)]
+    made += [*detectable.tables_of(report.fits), *published.tables_of(report.fits)]
     made += [*ranking.tables_of(report.ranking), *effects.tables_of(report.effects)]
     made += [
         inventory.corpora(report.corpora),

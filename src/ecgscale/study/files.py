@@ -41,6 +41,21 @@ def read(study: str | Path) -> tuple[str, str]:
     raise StudyError(f'no study "{study}": give a path ending in .toml or one of {", ".join(packaged())}')
 
 
+def name_of(study: str | Path) -> str:
+    """Return the name under which a lab keeps a study, without reading the rest of it.
+
+    Raises:
+        StudyError: no such file or name, or it is not TOML or has no name.
+    """
+    text, where = read(study)
+    try:
+        return str(tomllib.loads(text)["name"])
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(f"{where} is not TOML: {error}") from None
+    except KeyError:
+        raise StudyError(f"{where} has no `name`") from None
+
+
 def user_bindings() -> dict[str, Path]:
     """Return the table [data] of the user's configuration (`$XDG_CONFIG_HOME/ecgscale/config.toml`).
 

@@ -204,6 +204,18 @@ class Study(Spec):
             raise StudyError(f"{self.name}: {error}") from None
         return dataset
 
+    def cells(self, family: str) -> tuple[list[float], list[float]]:
+        """Return the N asked for and the D of every run of a family that enters its laws, seeds repeated."""
+        runs = [
+            (float(size), float(records))
+            for arm in self.arm
+            if arm.fit and (not arm.families or family in arm.families)
+            for size in arm.sizes
+            for records in arm.records
+            for _ in (*arm.seeds, *(arm.extra_seeds if size in arm.extra_sizes else ()))
+        ]
+        return [n for n, _ in runs], [d for _, d in runs]
+
     def optional(self, name: str) -> bool:
         """Whether runs and tasks that need `name` may be dropped where it is not bound."""
         return bool(self.data.get(name, {}).get("optional", False))

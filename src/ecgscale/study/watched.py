@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from typing import Any
 import ecgscale
 from ecgscale.lab import Lab, LabError, read_json, write_json
 from ecgscale.spec import digest
-from ecgscale.study.files import StudyError, read, user_bindings
+from ecgscale.study.files import name_of, read, user_bindings
 
 FILE = "runs.json"
 EVALUATION = 1500  # records drawn in training that cost as much as a run's evaluations
@@ -99,15 +98,11 @@ def asked_for(study: str | Path, data: Mapping[str, Path], changes: Mapping[str,
     """Return a study's name, and a digest of what decides its plan but for the data's content: file, bindings, code.
 
     Raises:
-        StudyError: no such study, or it is not TOML.
+        StudyError: no such study, or it is not TOML or has no name.
     """
-    text, where = read(study)
-    try:
-        name = str(changes.get("name", tomllib.loads(text).get("name")))
-    except tomllib.TOMLDecodeError as error:
-        raise StudyError(f"{where} is not TOML: {error}") from None
     bound = {name: str(path.resolve()) for name, path in {**user_bindings(), **data}.items()}
-    return name, digest([text, bound, dict(changes), _code()])
+    named = str(changes.get("name") or name_of(study))
+    return named, digest([read(study)[0], bound, dict(changes), _code()])
 
 
 def _code() -> list[int]:
