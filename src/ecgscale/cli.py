@@ -29,6 +29,9 @@ OptionOpt = Annotated[
     typer.Option("--option", metavar="KEY=VALUE", help="Setting of --on, as partition=gpu; repeatable."),
 ]
 WatchOpt = Annotated[bool, typer.Option("--watch", help="Again every few seconds until nothing is left to do.")]
+ShrinkOpt = Annotated[
+    bool, typer.Option("--shrink", help="All of it in a minute, on samples of the data sets: STUDY-shrunk.")
+]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -36,11 +39,13 @@ JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def run(
     study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None,
     workers: WorkersOpt = None, device: DeviceOpt = "auto", hours: HoursOpt = None, flops: FlopsOpt = None,
-    on: OnOpt = "local", option: OptionOpt = None,
+    on: OnOpt = "local", option: OptionOpt = None, shrink: ShrinkOpt = False,
 ) -> None:  # fmt: skip
     """Do all of a study: ingest, train, evaluate, fit, report. Skips what is done, resumes what broke."""
     options = _values(option, "--option")
-    _api(study).run(study, lab, _pairs(data), _values(changes), workers, device, hours, flops, _command(), on, options)
+    _api(study).run(
+        study, lab, _pairs(data), _values(changes), workers, device, hours, flops, _command(), on, options, shrink
+    )
 
 
 @app.command()
@@ -50,9 +55,10 @@ def plan(
     declared: Annotated[
         bool, typer.Option("--declared", help="Without the data: their declared sizes, rates timed on samples.")
     ] = False,
+    shrink: ShrinkOpt = False,
 ) -> None:  # fmt: skip
     """Say what a study will train, what it costs here, and what is left out and why; refuse what cannot fit."""
-    _show(study).show_plan(study, lab, _pairs(data), _values(changes), workers, device, declared)
+    _show(study).show_plan(study, lab, _pairs(data), _values(changes), workers, device, declared, shrink)
 
 
 @app.command()

@@ -24,8 +24,8 @@ from ecgscale.data.ingestion import making
 from ecgscale.data.record import Record, Rejected
 from ecgscale.data.split import corpus_parts
 from ecgscale.datasets import DatasetSpec
-from ecgscale.lab import Lab
-from ecgscale.spec import digest
+from ecgscale.lab import Lab, read_json, write_json
+from ecgscale.spec import digest, part
 from ecgscale.study.bind import Binder, Mixed, Source
 from ecgscale.study.expand import expand
 from ecgscale.study.plan import Plan, PlannedRun
@@ -40,6 +40,8 @@ FOLDS = 10
 class _Sampled:
     """A data set's sample with what a study needs and the sample lacks; else it is the data set."""
 
+    simulated = True  # whatever the source: nobody was measured
+
     def __init__(self, spec: DatasetSpec, name: str, labels: tuple[str, ...], described: Mapping[str, Any]) -> None:
         self._spec, self._name, self._labels = spec, name, labels
         unit = described.get("unit", "")
@@ -47,7 +49,18 @@ class _Sampled:
         self._band = tuple(described["band_hz"]) if self._z and described.get("band_hz") else None
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # not there yet, while a worker unpickles it
+            raise AttributeError(name)
         return getattr(self._spec, name)
+
+    @property
+    def title(self) -> str:
+        """The data set's, as that of a sample."""
+        return f"sample in the format of {self._spec.title}"
+
+    def completed_with(self) -> list[Any]:
+        """Return what decides what is added to the sample."""
+        return [self._name, self._labels, self._z, self._band]
 
     def read(self, root: Path | None, portion: Any) -> Iterator[Record | Rejected]:
         """Yield the records of a portion, completed."""
@@ -96,11 +109,12 @@ class Standins(Binder):
 
     Args:
         study: The study.
-        folder: For samples and corpora; nothing of it is real.
+        folder: For samples, which are written once; nothing of it is real.
+        lab: For their corpora; one in the folder by default.
     """
 
-    def __init__(self, study: Study, folder: Path) -> None:
-        super().__init__(study, Lab(folder / "lab"), {})
+    def __init__(self, study: Study, folder: Path, lab: Lab | None = None) -> None:
+        super().__init__(study, lab or Lab(folder / "lab"), {})
         self.folder, self.seconds = folder, dict[Path, float]()
         self._made: dict[str, tuple[_Sampled, Path | None]] = {}
 
@@ -113,7 +127,7 @@ class Standins(Binder):
         sampled, root = self._sample(name)
         form = arm.form or self.study.form
         label = name if form == self.study.form else f"{name}.{arm.name}"
-        path = self.lab.corpus(digest([name, making(sampled, root, form)]))
+        path = self.lab.corpus(digest([sampled.completed_with(), making(sampled, root, form)]))
         source = _Standin(name, label, form, root, path, self.study, sampled)
         if path not in self.seconds:
             began = time.perf_counter()
@@ -129,10 +143,21 @@ class Standins(Binder):
                 enough = max(SIMULATED, math.ceil(IN_PART / min(_fractions(self.study))))
                 root, spec = None, asked.model_copy(update={"count": min(asked.count, enough)})  # type: ignore[attr-defined]
             else:
-                spec = type(asked).sample(root, seed=len(self._made))  # type: ignore[arg-type]
+                spec = self._written(name, type(asked))
             described = self.study.data.get(name, {})
             self._made[name] = _Sampled(spec, name, _labels(self.study), described), root
         return self._made[name]
+
+
+    def _written(self, name: str, kind: type[DatasetSpec]) -> DatasetSpec:
+        """Return the data set that reads its sample, written first where it is not there whole."""
+        root, about = self.folder / "samples" / name, self.folder / "samples" / f"{name}.json"
+        stored = read_json(about)
+        if stored is not None:
+            return part("datasets", stored)  # type: ignore[no-any-return]
+        spec = kind.sample(root, seed=len(self._made))
+        write_json(about, spec.dump())
+        return spec
 
 
 def _fractions(study: Study) -> list[float]:

@@ -113,6 +113,7 @@ class Evaluation(Spec):
     fractions: tuple[float, float, float] | None = (
         None  # of patients, where this corpus is parted otherwise than the study says
     )
+    by: Literal["folds", "patients"] | None = None  # how this corpus is parted, where otherwise than the study says
     train: PositiveInt | None = None  # records; all when absent
     validation: PositiveInt | None = None
     test: PositiveInt | None = None
