@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ecgscale import rng
 from ecgscale.data.corpus import Corpus, ingest
 from ecgscale.data.ingestion import making
 from ecgscale.data.record import Record, Rejected
-from ecgscale.data.split import corpus_parts
+from ecgscale.data.split import SplitRule, corpus_parts
 from ecgscale.datasets import DatasetSpec
 from ecgscale.lab import Lab, read_json, write_json
 from ecgscale.spec import digest, part
@@ -35,6 +36,7 @@ from ecgscale.study.study import Arm, Study
 SIMULATED = 400  # records of the simulator that stand for all, and more where a part would else have fewer than
 IN_PART = 8  # of them
 FOLDS = 10
+WIDE = 0.1  # of the patients: the least share of a part that is held out of a sample
 
 
 class _Sampled:
@@ -42,8 +44,10 @@ class _Sampled:
 
     simulated = True  # whatever the source: nobody was measured
 
-    def __init__(self, spec: DatasetSpec, name: str, labels: tuple[str, ...], described: Mapping[str, Any]) -> None:
-        self._spec, self._name, self._labels = spec, name, labels
+    def __init__(
+        self, spec: DatasetSpec, name: str, labels: tuple[str, ...], described: Mapping[str, Any], most: int | None
+    ) -> None:
+        self._spec, self._name, self._labels, self._most = spec, name, labels, most
         unit = described.get("unit", "")
         self._z = unit if unit.startswith("z") else None  # volts of any size can be brought to any other
         self._band = tuple(described["band_hz"]) if self._z and described.get("band_hz") else None
@@ -60,11 +64,11 @@ class _Sampled:
 
     def completed_with(self) -> list[Any]:
         """Return what decides what is added to the sample."""
-        return [self._name, self._labels, self._z, self._band]
+        return [self._name, self._labels, self._z, self._band, self._most]
 
     def read(self, root: Path | None, portion: Any) -> Iterator[Record | Rejected]:
-        """Yield the records of a portion, completed."""
-        for item in self._spec.read(root, portion):
+        """Yield the records of a portion, at most so many, completed."""
+        for item in islice(self._spec.read(root, portion), self._most):
             yield self._completed(item) if isinstance(item, Record) else item
 
     def _completed(self, record: Record) -> Record:
@@ -111,11 +115,12 @@ class Standins(Binder):
         study: The study.
         folder: For samples, which are written once; nothing of it is real.
         lab: For their corpora; one in the folder by default.
+        most: Records of a sample; all by default.
     """
 
-    def __init__(self, study: Study, folder: Path, lab: Lab | None = None) -> None:
+    def __init__(self, study: Study, folder: Path, lab: Lab | None = None, most: int | None = None) -> None:
         super().__init__(study, lab or Lab(folder / "lab"), {})
-        self.folder, self.seconds = folder, dict[Path, float]()
+        self.folder, self.seconds, self.most = folder, dict[Path, float](), most
         self._made: dict[str, tuple[_Sampled, Path | None]] = {}
 
     def has(self, name: str) -> bool:
@@ -140,12 +145,12 @@ class Standins(Binder):
             asked = self.study.dataset(name)
             root: Path | None = self.folder / "samples" / name
             if asked.simulated:
-                enough = max(SIMULATED, math.ceil(IN_PART / min(_fractions(self.study))))
+                enough = self.most or max(SIMULATED, math.ceil(IN_PART / min(_fractions(self.study))))
                 root, spec = None, asked.model_copy(update={"count": min(asked.count, enough)})  # type: ignore[attr-defined]
             else:
                 spec = self._written(name, type(asked))
             described = self.study.data.get(name, {})
-            self._made[name] = _Sampled(spec, name, _labels(self.study), described), root
+            self._made[name] = _Sampled(spec, name, _labels(self.study, name), described, self.most), root
         return self._made[name]
 
 
@@ -166,10 +171,12 @@ def _fractions(study: Study) -> list[float]:
     return [share for fractions in rules for share in fractions if share > 0]
 
 
-def _labels(study: Study) -> tuple[str, ...]:
-    """Return the labels that families are trained on and tasks predict."""
-    trained = [label for f in study.family for label in getattr(f.objective, "labels", ())]
-    tested = [label for e in study.evaluate for label in _predicted(e.task)]
+def _labels(study: Study, name: str) -> tuple[str, ...]:
+    """Return the labels that families are trained on, and those that tasks predict on the data of this name."""
+    trains = name in study.trained_on()
+    trained = [label for f in study.family for label in getattr(f.objective, "labels", ()) if trains]
+    tested = [label for e in study.evaluate if e.data == name or (trains and e.data == "pretrain")
+              for label in _predicted(e.task)]  # fmt: skip
     return tuple(dict.fromkeys([*trained, *tested]))
 
 
@@ -205,7 +212,7 @@ def declare(study: Study, folder: Path) -> Declared:
     records = sorted({D for arm in study.arm for D in arm.records})
     rank = {D: place for place, D in enumerate(records, 1)}
     arms = tuple(arm.model_copy(update={"records": tuple(rank[D] for D in arm.records)}) for arm in study.arm)
-    binder = Standins(study.model_copy(update={"arm": arms}), folder)
+    binder = Standins(study.model_copy(update={"arm": arms, "split": _wide(study.split)}), folder)
     plan = expand(binder.study, binder)
     plan.study, plan.notes, plan.overlaps = study, [], []
     told: dict[str, tuple[int, str]] = {}
@@ -237,8 +244,16 @@ def _said(study: Study, source: Source, pretrain: bool, most: int) -> tuple[int,
     return len(source.open()), f"not declared (write `records` in [data.{source.name}]): its sample's size"
 
 
+def _wide(rule: SplitRule) -> SplitRule:
+    """Return a rule whose held-out parts are wide enough for a sample to have records in them."""
+    _, *held_out = (max(share, WIDE) if share else 0.0 for share in rule.fractions)
+    return rule.model_copy(update={"fractions": (1 - sum(held_out), *held_out)})
+
+
 def _share(study: Study, corpus: Corpus) -> float:
     """Return the share of a corpus that is trained on."""
+    if study.split.by == "patients":
+        return study.split.fractions[0]
     return max(len(corpus_parts(corpus, study.split, study.order)["train"]), 1) / len(corpus)
 
 

@@ -186,6 +186,11 @@ class Study(Spec):
             raise StudyError(f"{self.name}: {error}") from None
         return dataset
 
+    def trained_on(self) -> set[str]:
+        """Return the names of all data that an arm may be pre-trained on."""
+        named = [(arm.pretrain,) if isinstance(arm.pretrain, str) else arm.pretrain or () for arm in self.arm]
+        return {*self.pretrain, *(name for names in named for name in names)}
+
     def optional(self, name: str) -> bool:
         """Whether runs and tasks that need `name` may be dropped where it is not bound."""
         return bool(self.data.get(name, {}).get("optional", False))
