@@ -153,7 +153,6 @@ class Standins(Binder):
             self._made[name] = _Sampled(spec, name, _labels(self.study, name), described, self.most), root
         return self._made[name]
 
-
     def _written(self, name: str, kind: type[DatasetSpec]) -> DatasetSpec:
         """Return the data set that reads its sample, written first where it is not there whole."""
         root, about = self.folder / "samples" / name, self.folder / "samples" / f"{name}.json"

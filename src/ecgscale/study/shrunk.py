@@ -1,8 +1,8 @@
 """A study shrunk until all of it runs in a minute, on samples of its data sets: a test of the path, never a result.
 
 It keeps every data set and task, every protocol once, and of more than four families as few as show every backbone and
-objective, the first of them at two data sizes. Windows, sizes, data, steps and resamples become as small as they get; the
-study has another name, so that its numbers never stand beside real ones.
+objective, the first of them at two data sizes. Windows, sizes, data, steps and resamples become as small as they get;
+the study has another name, so that its numbers never stand beside real ones.
 """
 
 from __future__ import annotations
