@@ -32,6 +32,7 @@ from ecgscale.study.expand import expand
 from ecgscale.study.plan import Plan, PlannedRun
 from ecgscale.study.price import Sizes
 from ecgscale.study.study import Arm, Study
+from ecgscale.tasks import Statements
 
 SIMULATED = 400  # records of the simulator that stand for all, and more where a part would else have fewer than
 IN_PART = 8  # of them
@@ -150,7 +151,10 @@ class Standins(Binder):
             else:
                 spec = self._written(name, type(asked))
             described = self.study.data.get(name, {})
-            self._made[name] = _Sampled(spec, name, _labels(self.study, name), described, self.most), root
+            self._made[name] = (
+                _Sampled(spec, name, _labels(self.study, name, self.most is None), described, self.most),
+                root,
+            )
         return self._made[name]
 
     def _written(self, name: str, kind: type[DatasetSpec]) -> DatasetSpec:
@@ -170,12 +174,15 @@ def _fractions(study: Study) -> list[float]:
     return [share for fractions in rules for share in fractions if share > 0]
 
 
-def _labels(study: Study, name: str) -> tuple[str, ...]:
-    """Return the labels that families are trained on, and those that tasks predict on the data of this name."""
+def _labels(study: Study, name: str, all_of_them: bool) -> tuple[str, ...]:
+    """Return the labels that families are trained on, and those that tasks predict on the data of this name.
+
+    Unless all are asked for, tasks that take whatever labels a corpus has are left with the sample's own.
+    """
     trains = name in study.trained_on()
     trained = [label for f in study.family for label in getattr(f.objective, "labels", ()) if trains]
     tested = [label for e in study.evaluate if e.data == name or (trains and e.data == "pretrain")
-              for label in _predicted(e.task)]  # fmt: skip
+              if all_of_them or not isinstance(e.task, Statements) for label in _predicted(e.task)]  # fmt: skip
     return tuple(dict.fromkeys([*trained, *tested]))
 
 
