@@ -22,6 +22,7 @@ from ecgscale.lab import DiskFull, Lab, read_failures, read_json, write_json
 from ecgscale.reporting import ReportInput
 from ecgscale.spec import Explained, part
 from ecgscale.study import execute as execution
+from ecgscale.study import shrunk
 from ecgscale.study.bind import Binder
 from ecgscale.study.effects import effects_of
 from ecgscale.study.executors import Place, executor_spec
@@ -54,6 +55,7 @@ def run(
     command: str | None = None,
     on: str = "local",
     options: Mapping[str, Any] | None = None,
+    shrink: bool = False,
 ) -> pd.DataFrame:
     """Do all of a study, or what a budget allows: ingest, train, evaluate, fit and report.
 
@@ -69,6 +71,7 @@ def run(
         command: How this was asked for, for the report.
         on: The executor of the runs: "local", "slurm", "ray" or the dotted path of a module.
         options: Its settings, as `{"partition": "gpu"}`. Never a change of a number.
+        shrink: All of it in a minute, on samples of the data sets and under another name: a test of the path.
 
     Returns:
         The study's table.
@@ -77,9 +80,9 @@ def run(
         Explained: anything the person can mend.
     """
     started = time.monotonic()
-    asked = None if isinstance(study, Study) else asked_for(study, data or {}, changes or {})[1]
-    study, lab = _study(study, changes), _lab(lab)
-    binder = Binder(study, lab, data or {})
+    # what is shrunk is planned at every look
+    asked = None if shrink or isinstance(study, Study) else asked_for(study, data or {}, changes or {})[1]
+    study, lab, binder = _bound(study, lab, data, changes, shrink)
     settings = executor_spec(on, dict(options or {}))
     here, threads = (device_of(device) if on == "local" else "cpu"), study.training.threads
     workers = workers_of(workers, threads)
@@ -226,12 +229,24 @@ def _lab(lab: Lab | Path | str) -> Lab:
     return lab if isinstance(lab, Lab) else Lab(lab)
 
 
-def planned(
-    study: str | Path | Study, lab: Lab | Path | str, data: Bindings | None, changes: Mapping[str, Any] | None
-) -> tuple[Plan, Lab]:
-    """Return the plan of a study and its lab; corpora that are missing are ingested."""
+def _bound(
+    study: str | Path | Study, lab: Lab | Path | str, data: Bindings | None, changes: Mapping[str, Any] | None,
+    small: bool,
+) -> tuple[Study, Lab, Binder]:  # fmt: skip
+    """Return a study, its lab, and where its data are: samples of them where it is to be shrunk."""
     study, lab = _study(study, changes), _lab(lab)
-    binder = Binder(study, lab, data or {})
+    if not small:
+        return study, lab, Binder(study, lab, data or {})
+    study = shrunk.shrink(study)
+    return study, lab, shrunk.samples(study, lab, data or {})
+
+
+def planned(
+    study: str | Path | Study, lab: Lab | Path | str, data: Bindings | None, changes: Mapping[str, Any] | None,
+    shrink: bool = False,
+) -> tuple[Plan, Lab]:  # fmt: skip
+    """Return the plan of a study and its lab; corpora that are missing are ingested."""
+    study, lab, binder = _bound(study, lab, data, changes, shrink)
     execution.prepare(study, binder, None, console)
     return expand(study, binder), lab
 

@@ -40,6 +40,9 @@ TaskOpt = Annotated[
     str | None, typer.Option("--task", help="A task of the study, or CORPUS/TASK where several corpora have it.")
 ]
 ProtocolOpt = Annotated[str | None, typer.Option("--protocol", help="How the task was measured; default linear.")]
+ShrinkOpt = Annotated[
+    bool, typer.Option("--shrink", help="All of it in a minute, on samples of the data sets: STUDY-shrunk.")
+]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -47,11 +50,13 @@ JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def run(
     study: StudyArg, lab: LabOpt = Path("lab"), data: DataOpt = None, changes: SetOpt = None,
     workers: WorkersOpt = None, device: DeviceOpt = "auto", hours: HoursOpt = None, flops: FlopsOpt = None,
-    on: OnOpt = "local", option: OptionOpt = None,
+    on: OnOpt = "local", option: OptionOpt = None, shrink: ShrinkOpt = False,
 ) -> None:  # fmt: skip
     """Do all of a study: ingest, train, evaluate, fit, report. Skips what is done, resumes what broke."""
     options = _values(option, "--option")
-    _api(study).run(study, lab, _pairs(data), _values(changes), workers, device, hours, flops, _command(), on, options)
+    _api(study).run(
+        study, lab, _pairs(data), _values(changes), workers, device, hours, flops, _command(), on, options, shrink
+    )
 
 
 @app.command()
@@ -69,12 +74,13 @@ def plan(
     noise: Annotated[float, typer.Option("--noise", min=0, help="Planted, of one run's log loss.")] = 0.02,
     floor: Annotated[float, typer.Option("--floor", min=0, max=0.99, help="Planted share of E in the loss.")] = 0.3,
     simulations: Annotated[int, typer.Option("--simulations", min=10, help="Simulated studies.")] = 200,
+    shrink: ShrinkOpt = False,
 ) -> None:  # fmt: skip
     """Say what a study will train, what it costs here, and what is left out and why; refuse what cannot fit."""
     if simulate:
         _show(study).show_simulation(study, _values(changes), noise, floor, alpha, beta, simulations)
         return
-    _show(study).show_plan(study, lab, _pairs(data), _values(changes), workers, device, declared)
+    _show(study).show_plan(study, lab, _pairs(data), _values(changes), workers, device, declared, shrink)
 
 
 @app.command()

@@ -28,7 +28,7 @@ SHORT_S = 10.0  # of timed work, in the probe that a plan makes where the lab ho
 
 def show_plan(
     study: str, lab: Path, data: Bindings, changes: Mapping[str, Any], workers: int | None = None,
-    device: str = "auto", declared: bool = False,
+    device: str = "auto", declared: bool = False, shrink: bool = False,
 ) -> None:  # fmt: skip
     """Print what a study will train, its price on this machine, and what is left out and why.
 
@@ -39,13 +39,14 @@ def show_plan(
         changes: Of the study's keys.
         workers, device: As of a run.
         declared: Price it without its data: samples stand in for them, and nothing of that enters the lab.
+        shrink: Of the study as `run --shrink` runs it.
 
     Raises:
         CannotFit: it needs more memory or disk than there is; the sentence says what would fit.
     """
     out = Console(highlight=False)
-    if not declared:
-        plan, where = api.planned(study, lab, data, changes)
+    if shrink or not declared:
+        plan, where = api.planned(study, lab, data, changes, shrink)
         _print_sources(out, plan)
         _print_plan(out, plan, where, where, Sizes(), workers, device)
         return

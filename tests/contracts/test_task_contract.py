@@ -30,7 +30,7 @@ def _index(labels: tuple[str, ...], task: TaskSpec | None = None, records: int =
         columns = {name: rng.normal(50, 9, records) for name in columns}
     if "sex" in columns:
         columns["sex"] = np.where(columns["sex"] == 1, "F", "M").astype(object)
-    columns["label.elsewhere"] = rng.integers(0, 2, records).astype(np.float32)
+    columns[f"{prefix or 'label.'}elsewhere"] = rng.integers(0, 2, records).astype(np.float32)
     frame = pd.DataFrame(
         {"record": np.arange(records).astype(str), "patient": [f"test:{p}" for p in patient], **columns}
     )
@@ -81,7 +81,7 @@ def test_true_labels_give_one_and_random_scores_chance(task: TaskSpec, labels: t
     y = task.targets(_index(labels, task)).to_numpy()
     if task.output == "regression":
         assert metrics.explained(y, y)[0] == 1 and metrics.squared_error(y, y)[0] == 0
-        assert metrics.explained(y, np.full(y.shape, y.mean()))[0] == pytest.approx(0)
+        assert metrics.explained(y, np.broadcast_to(y.mean(axis=0), y.shape))[0] == pytest.approx(0)
         return
     true = metrics.evaluate(y, np.nan_to_num(y, nan=0.5))
     assert true["auroc"] == true["auprc"] == 1.0 and true["loss"] < 1e-6
@@ -107,7 +107,7 @@ def test_labels_without_both_classes_are_counted(task: TaskSpec, labels: tuple[s
 @pytest.mark.parametrize(("task", "labels"), CASES)
 def test_a_corpus_without_the_labels_is_refused_in_one_sentence(task: TaskSpec, labels: tuple[str, ...]) -> None:
     bare = _index(labels, task).drop(columns=[f"{task.prefix}{name}" for name in labels])
-    why = "has no label .*; it has elsewhere$" if task.prefix else f"knows the {labels[0]} of no record$"
+    why = rf"has no {task.prefix[:-1]} .*; it has elsewhere$" if task.prefix else f"knows the {labels[0]} of no record$"
     with pytest.raises(ValueError, match=rf"task {task.title}: the corpus {why}"):
         task.targets(bare)
 

@@ -62,6 +62,21 @@ def test_the_small_pre_training_study_has_fifteen_families_and_causal_networks_f
     assert all(f.backbone.is_causal == (f.objective.part_name() == "cpc") for f in families)
 
 
+def test_the_papers_studies_have_the_tasks_sizes_and_runs_that_the_papers_have() -> None:
+    scaling, strategies = Study.load("scaling-2605.17276"), Study.load("pretraining-2605.12241")
+    arm = scaling.arm[0]
+    assert (arm.sizes[0], arm.sizes[-1]) == (20_000, 200_000_000)
+    assert len(scaling.family) * len(arm.sizes) * len(arm.records) >= 120
+    tasks = {(e.data, e.task.title) for e in scaling.evaluate if e.split == "ood"}
+    assert len(tasks) == 11
+    assert len({(e.data, e.task.title) for e in strategies.evaluate}) == len(strategies.evaluate) == 26
+    assert len({f.name for f in strategies.family}) == 15
+    assert strategies.arm[0].records == (18_000, 45_000, 106_000, 753_000, 11_000_000)
+    for study in (scaling, strategies):
+        named = {*study.trained_on(), *(e.data for e in study.evaluate)} - {"pretrain"}
+        assert all("records" in study.data[name] for name in named)
+
+
 def test_a_rate_scales_with_size_from_twenty_thousand_parameters() -> None:
     assert recipe.rate("published", "s4-cpc", 1e6) == pytest.approx(3e-4)
     with pytest.raises(recipe.RateError, match="no published learning rate for patchtst-mae"):

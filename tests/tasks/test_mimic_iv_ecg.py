@@ -12,6 +12,7 @@ from ecgscale.data.split import SplitError, SplitRule, parts
 from ecgscale.datasets.mimic_iv_ecg import MimicIvEcg as Data
 from ecgscale.spec import SpecError
 from ecgscale.tasks.mimic_iv_ecg import MimicIvEcg
+from ecgscale.tasks.mimic_iv_values import MimicIvValues
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +66,27 @@ def test_folds_or_patients(corpus: Corpus, bare: Corpus) -> None:
     assert min(map(len, parts(bare.index, SplitRule(by="patients"), 0).values())) > 0
 
 
+def test_numbers_come_in_the_benchmarks_order_and_what_nobody_measured_is_unknown(corpus: Corpus) -> None:
+    counts = {"biometrics": 3, "ecg_features": 7, "laboratory": 18, "vital_signs": 6}
+    found = {labels: MimicIvValues(labels=labels).targets(corpus.index) for labels in counts}  # type: ignore[arg-type]
+    assert {labels: targets.shape[1] for labels, targets in found.items()} == counts
+    ecg = found["ecg_features"]
+    assert ecg["RR"].between(400, 1300).all() and ecg["P_wave_axis"].isna().sum() == 11  # 29999 in every ninth
+    np.testing.assert_allclose(ecg["QTc"], ecg["QT"] / np.sqrt(ecg["RR"] / 1000), rtol=1e-5)
+    said = found["vital_signs"]
+    assert said.iloc[-1].isna().all() and (said.isna().mean() < 0.4).all() and (said.min() > 0).all()  # no -999
+    worse = MimicIvEcg(labels="deterioration").targets(corpus.index)
+    assert worse.shape == (96, 6) and all({0.0, 1.0} == set(worse[name].dropna()) for name in worse)
+
+
 def test_outcomes_without_their_tables_are_refused(bare: Corpus) -> None:
     assert MimicIvEcg(labels="sex").targets(bare.index)["female"].notna().sum() == 94
     for labels, missing in (("icu", "icu_24h"), ("mortality", "mortality_1d")):
         with pytest.raises(ValueError, match=rf'task mimic_iv_ecg_{labels}: the corpus has no label "{missing}"'):
             MimicIvEcg(labels=labels).targets(bare.index)  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=r'task mimic_iv_values_ecg_features: the corpus has no value "RR"; it has none'
+    ):
+        MimicIvValues().targets(bare.index)
     with pytest.raises(SpecError, match="labels"):
         MimicIvEcg.parse({"labels": "age"})

@@ -150,7 +150,8 @@ class Corpus:
 
         Columns: record (`name:window` where the form asks for all windows), patient (`population:id`), age, sex,
         fold, source_rate_hz, source_s (length of the whole record), window, seconds (of signal in the window), lead_ok
-        and lead_derived (bit i for lead i), beats (sample indices) and `label.<name>` (1, 0 or NaN).
+        and lead_derived (bit i for lead i), beats (sample indices), `label.<name>` (1, 0 or NaN) and
+        `value.<name>` (any number or NaN).
         """
         names = [name for name in pq.read_schema(self.path / "index.parquet").names if name != _HIDDEN]
         frame: pd.DataFrame = pq.read_table(self.path / "index.parquet", columns=names).to_pandas()

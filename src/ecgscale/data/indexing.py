@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 class Pieces:
     """Collects a table piece by piece in Parquet files of a folder and joins them into one, piece by piece.
 
-    Columns may appear late, as labels do: rows before hold NaN in them.
+    Columns may appear late, as labels and values do: rows before hold NaN in them.
     """
 
     def __init__(self, folder: Path, name: str, kept: int = 0) -> None:
@@ -80,7 +80,7 @@ def _completed(table: pa.Table, names: list[str]) -> pa.Table:
     nothing = pa.nulls(table.num_rows, pa.float32()).fill_null(float("nan"))
     columns = {name: table[name] if name in table.column_names else nothing for name in names}
     for name in names:
-        if name.startswith("label.") and columns[name].null_count:
+        if name.startswith(("label.", "value.")) and columns[name].null_count:
             columns[name] = columns[name].fill_null(float("nan"))
     return pa.table({name: columns[name] for name in names})
 

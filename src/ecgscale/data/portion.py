@@ -196,6 +196,7 @@ def _columns(shaped: list[_Shaped], counts: npt.NDArray[np.int16], form: Form) -
     found = beats.find_beats(stored, form.rate_hz, lead_ok, form.beats)
     prints = fingerprint.fingerprints(stored, form.leads, form.rate_hz)
     names = dict.fromkeys(name for r in records for name in r.labels)
+    valued = dict.fromkeys(name for r in records for name in r.values)
     called = [f"{r.record}:{i}" for r, i in zip(records, window, strict=True)] if form.windows == "all" else None
     return {
         "record": pa.array(called or [r.record for r in records], pa.string()),
@@ -212,6 +213,7 @@ def _columns(shaped: list[_Shaped], counts: npt.NDArray[np.int16], form: Form) -
         "beats": pa.array(found, pa.list_(pa.int32())),
         "fingerprint": pa.array([row.tobytes() for row in prints], pa.binary()),
         **{f"label.{n}": pa.array([r.labels.get(n, np.nan) for r in records], pa.float32()) for n in names},
+        **{f"value.{n}": pa.array([r.values.get(n, np.nan) for r in records], pa.float32()) for n in valued},
     }
 
 

@@ -29,6 +29,7 @@ class Record:
         age: Years, or None.
         sex: "F", "M" or None.
         labels: 1 present, 0 absent, NaN unknown.
+        values: Numbers in the source's own units, NaN unknown, e.g. a laboratory value.
         fold: The source's official fold, if it has one.
         band_hz: The pass band already applied to `signal`, if any.
     """
@@ -44,6 +45,7 @@ class Record:
     labels: Mapping[str, float] = field(default_factory=dict)
     fold: int | None = None
     band_hz: tuple[float, float] | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,4 +112,7 @@ def _metadata_flaw(record: Record) -> str | None:
     for name, value in record.labels.items():
         if value not in (0, 1) and not math.isnan(value):
             return f"the label {name} is {value:g}; expected 0, 1 or NaN for unknown"
+    endless = next((name for name, value in record.values.items() if math.isinf(value)), None)
+    if endless is not None:
+        return f"the value {endless} is infinite; expected a number or NaN for unknown"
     return None

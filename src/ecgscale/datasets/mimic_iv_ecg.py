@@ -9,6 +9,9 @@ event earlier than 1.5 hours after arrival makes its labels unknown. Three choic
 depends on the order of its tables: the latest of two overlapping arrivals, the earliest stay in intensive care, and
 the admission that the emergency stay led to instead of the one during which the ECG was taken. MDS-ED also leaves out
 visits without a discharge diagnosis.
+`deterioration_*`, and numbers (`values`) but for intervals and axes: as a table has them that names studies. MDS-ED's
+are of this kind; whether its release has these names of columns was not seen.
+`RR`, `QRS`, `QT`, `QTc` and axes: from the onsets and ends in `machine_measurements.csv`; QTc is Bazett's.
 `icd10_<code>`: a discharge diagnosis (`all_diag_all` of MIMIC-IV-ECG-Ext-ICD) begins with the code; unknown where no
 diagnosis is linked, as for four in ten ECGs.
 """
@@ -26,11 +29,12 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field, model_validator
 
-from ecgscale.data import synthetic, tables, wfdb16
+from ecgscale.data import mimic_sample, tables, wfdb16
+from ecgscale.data.mimic_columns import BIOMETRICS, DETERIORATION, ECG_FEATURES, LABORATORY, MEASURED, VITAL_SIGNS
 from ecgscale.data.record import Record, Rejected, patient_id
 from ecgscale.data.remote import PhysioNet
 from ecgscale.datasets import DatasetError, DatasetSpec, portioned
-from ecgscale.units import LEADS, lead_name, unit_name
+from ecgscale.units import lead_name, unit_name
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -41,6 +45,9 @@ _DAYS = (1, 7, 28, 90, 180, 365)
 _WINDOW_S = 90 * 60.0  # from arrival: ECGs in it have outcomes, events in it make them unknown
 _TIME_BITS = 34  # seconds until the year 2514
 _CODE = re.compile(r"[A-Z0-9]+")
+_AXES = ("p", "qrs", "t")
+_UNKNOWN = -999  # of MDS-ED
+_UNMEASURED = 29_000  # and more: what the machine writes, 29999, where it found nothing
 _SEX = {"F": 1.0, "M": 0.0}
 
 
@@ -49,7 +56,7 @@ class MimicIvEcg(DatasetSpec):
 
     Folds 0 to 19 of MIMIC-IV-ECG-Ext-ICD become 1 to 10 so that a study's default split is the published one: 0 to 17
     (train) are dealt over 1 to 8, 18 is 9 (validation) and 19 is 10 (test). Ages above 89, which MIMIC-IV hides,
-    become 90. What `machine_measurements.csv` says is not read.
+    become 90.
     """
 
     title: ClassVar[str] = "MIMIC-IV-ECG"
@@ -69,6 +76,12 @@ class MimicIvEcg(DatasetSpec):
     icu_stays: str | None = None  # icu/icustays.csv of MIMIC-IV
     admissions: str | None = None  # hosp/admissions.csv of MIMIC-IV: discharge
     icd10: tuple[Annotated[str, Field(pattern=r"^[A-Z][0-9A-Z]{1,6}$")], ...] = ()  # codes without dots, e.g. "I48"
+    measurements: str | None = None  # machine_measurements.csv of MIMIC-IV-ECG: intervals and axes
+    # tables with the columns of data/mimic_columns.py and study_id, -999 for unknown; they may be one: see docs/data.md
+    deterioration: str | None = None
+    biometrics: str | None = None
+    laboratory: str | None = None
+    vital_signs: str | None = None
     folds: Literal["strat_fold", "fold"] = "strat_fold"  # MDS-ED's; "fold" is that of Strodthoff et al. 2024
 
     @model_validator(mode="after")
@@ -86,7 +99,22 @@ class MimicIvEcg(DatasetSpec):
         people = bool(self.patients or self.diagnoses)
         names = ["female"] * people + ["icu_24h", "icu_stay"] * bool(self.icu_stays)
         names += [f"mortality_{days}d" for days in _DAYS] * (people and bool(self.ed_stays))
+        names += [*DETERIORATION] * bool(self.deterioration)
         return [*names, *["mortality_stay"] * bool(self.admissions), *(f"icd10_{code}" for code in self.icd10)]
+
+    def value_names(self) -> list[str]:
+        """Return the names of the numbers that the tables at hand can give."""
+        names = [*ECG_FEATURES] * bool(self.measurements) + [*BIOMETRICS] * bool(self.biometrics)
+        return names + [*LABORATORY] * bool(self.laboratory) + [*VITAL_SIGNS] * bool(self.vital_signs)
+
+    def linked(self) -> dict[str, tuple[str | None, tuple[str, ...]]]:
+        """Return, of each group of columns that an ECG has in a table, the table and the names."""
+        return {
+            "deterioration": (self.deterioration, DETERIORATION),
+            "biometrics": (self.biometrics, BIOMETRICS),
+            "laboratory": (self.laboratory, LABORATORY),
+            "vital_signs": (self.vital_signs, VITAL_SIGNS),
+        }
 
     def portions(self, root: Path | None) -> Iterator[list[dict[str, Any]]]:
         """Yield the rows of `record_list.csv` in its order, joined with the tables.
@@ -103,17 +131,19 @@ class MimicIvEcg(DatasetSpec):
     def read(self, root: Path | None, portion: list[dict[str, Any]]) -> Iterator[Record | Rejected]:
         """Yield the records of these rows, named by study."""
         assert root is not None
-        names = self.label_names()
+        names, valued = self.label_names(), self.value_names()
         for row in portion:
+            labels = dict(zip(names, row["labels"], strict=True))
             try:
-                yield _record(root / self.folder, row, dict(zip(names, row["labels"], strict=True)))
+                yield _record(root / self.folder, row, labels, dict(zip(valued, row["values"], strict=True)))
             except ValueError as error:
                 yield Rejected(row["study_id"] or row["path"] or "without a name", str(error))
 
     def stamp(self, root: Path | None) -> str:
         """Return a fingerprint of the tables only: to look at 1.6 million signal files would take minutes."""
         hasher = hashlib.sha256()
-        tables = [self.patients, self.diagnoses, self.ed_stays, self.icu_stays, self.admissions]
+        tables = [self.patients, self.diagnoses, self.ed_stays, self.icu_stays, self.admissions, self.measurements]
+        tables += [table for table, _ in self.linked().values()]
         for name in [f"{self.folder}/record_list.csv", *filter(None, tables)]:
             path = (root or Path()) / name
             status = path.stat() if root and path.is_file() else None
@@ -123,7 +153,7 @@ class MimicIvEcg(DatasetSpec):
     @classmethod
     def sample(cls, root: Path, seed: int = 0) -> MimicIvEcg:
         """Write 96 synthetic ECGs of 64 patients as PhysioNet lays MIMIC-IV-ECG and its sisters side by side."""
-        return cls.parse({**_write_sample(root, seed), "icd10": ["R000", "R001", "I45", "I517", "R9431"]})
+        return cls.parse({**mimic_sample.write(root, seed), "icd10": ["R000", "R001", "I45", "I517", "R9431"]})
 
 
 class _Tables:
@@ -144,29 +174,37 @@ class _Tables:
         self.ed_stays = _Table(root, spec.ed_stays, "subject_id", of_stays, "intime")
         self.icu_stays = _Table(root, spec.icu_stays, "hadm_id", {"intime": _seconds}, "intime")
         self.admissions = _Table(root, spec.admissions, "hadm_id", {"dischtime": _seconds})
+        self.measurements = _Table(root, spec.measurements, "study_id", dict.fromkeys(MEASURED, _measures))
+        self.linked = {
+            group: _Table(root, table, "study_id", dict.fromkeys(names, _outcomes))
+            for group, (table, names) in spec.linked().items()
+        }
 
     def joined(self, chunk: pd.DataFrame) -> list[dict[str, Any]]:
         """Return rows with age, sex, fold and label values."""
-        subject, time = _numbers(chunk["subject_id"]), _seconds(chunk["ecg_time"])
-        patient, diagnosis = self.patients.of(subject), self.diagnoses.of(_numbers(chunk["study_id"]))
+        subject, study, time = _numbers(chunk["subject_id"]), _numbers(chunk["study_id"]), _seconds(chunk["ecg_time"])
+        patient, diagnosis = self.patients.of(subject), self.diagnoses.of(study)
         age = _first(patient["anchor_age"] + _years(time) - patient["anchor_year"], diagnosis["age"])
         female = _first(patient["gender"], diagnosis["gender"])
         arrival, stay = self._arrivals(subject, time)
         death = _first(patient["dod"], diagnosis["dod"])
+        linked = {name: values for table in self.linked.values() for name, values in table.of(study).items()}
+        linked |= _features(self.measurements.of(study))
         known = {
             "female": female,
+            **linked,
             **self._intensive_care(arrival, stay),
             **self._deaths(np.where(np.isnan(female), np.nan, arrival), stay, death),
             **self._codes(diagnosis),
         }
-        names = self.spec.label_names()
         columns = {
             **{str(name): [t if isinstance(t, str) else "" for t in texts] for name, texts in chunk.items()},
             "age": _none(np.minimum(age, 90)),
             "female": _none(female),
             "fold": _none(_ten_folds(diagnosis[self.spec.folds])),
             "time": _none(time),
-            "labels": np.stack([known[name] for name in names], axis=1).tolist() if names else [[]] * len(chunk),
+            "labels": _beside(known, self.spec.label_names(), len(chunk)),
+            "values": _beside(known, self.spec.value_names(), len(chunk)),
         }
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
@@ -246,6 +284,30 @@ def _numbers(texts: pd.Series) -> Float:
     return pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
 
 
+def _outcomes(texts: pd.Series) -> npt.NDArray[np.float32]:
+    numbers = _numbers(texts).astype(np.float32)
+    return np.where(numbers == _UNKNOWN, np.float32(np.nan), numbers)
+
+
+def _measures(texts: pd.Series) -> npt.NDArray[np.float32]:
+    numbers = _numbers(texts).astype(np.float32)
+    return np.where(np.abs(numbers) >= _UNMEASURED, np.float32(np.nan), numbers)
+
+
+def _features(measured: dict[str, Float]) -> dict[str, Float]:
+    """Return intervals in ms, QT by Bazett's formula as QTc, and axes in degrees; NaN where one cannot be."""
+    rr, onset = measured["rr_interval"], measured["qrs_onset"]
+    rr = np.where(rr > 0, rr, np.nan)
+    qrs, qt = measured["qrs_end"] - onset, measured["t_end"] - onset
+    axes = [np.where(np.abs(measured[f"{wave}_axis"]) <= 360, measured[f"{wave}_axis"], np.nan) for wave in _AXES]
+    intervals = [rr, *(np.where(x > 0, x, np.nan) for x in (qrs, qt, qt / np.sqrt(rr / 1000)))]
+    return dict(zip(ECG_FEATURES, [*intervals, *axes], strict=True))
+
+
+def _beside(known: dict[str, Float], names: list[str], rows: int) -> list[list[float]]:
+    return np.stack([known[name] for name in names], axis=1).tolist() if names else [[]] * rows
+
+
 def _sexes(texts: pd.Series) -> npt.NDArray[np.float32]:
     return np.array([_SEX.get(t, np.nan) for t in texts], np.float32)
 
@@ -280,7 +342,7 @@ def _none(values: Float) -> list[float | None]:
     return [None if v != v else v for v in values.tolist()]
 
 
-def _record(folder: Path, row: dict[str, Any], labels: dict[str, float]) -> Record:
+def _record(folder: Path, row: dict[str, Any], labels: dict[str, float], values: dict[str, float]) -> Record:
     for name in ("study_id", "path"):
         if not row[name]:
             raise ValueError(f"the {name} is empty in record_list.csv")
@@ -298,105 +360,5 @@ def _record(folder: Path, row: dict[str, Any], labels: dict[str, float]) -> Reco
         sex={1.0: "F", 0.0: "M"}.get(row["female"]),
         labels=labels,
         fold=None if row["fold"] is None else int(row["fold"]),
+        values=values,
     )
-
-
-_SAMPLE = {  # field: (place, columns)
-    "folder": ("mimic-iv-ecg/1.0", "subject_id study_id file_name ecg_time path"),
-    "patients": ("mimiciv/3.1/hosp/patients.csv.gz", "subject_id gender anchor_age anchor_year anchor_year_group dod"),
-    "diagnoses": (
-        "mimic-iv-ecg-ext-icd-labels/1.0.1/records_w_diag_icd10.csv",
-        "file_name study_id subject_id ecg_time ed_stay_id ed_hadm_id hosp_hadm_id ed_diag_ed ed_diag_hosp "
-        "hosp_diag_hosp all_diag_hosp all_diag_all gender age anchor_year anchor_age dod ecg_no_within_stay "
-        "ecg_taken_in_ed ecg_taken_in_hosp ecg_taken_in_ed_or_hosp fold strat_fold",
-    ),
-    "ed_stays": (
-        "mimic-iv-ed/2.2/ed/edstays.csv.gz",
-        "subject_id hadm_id stay_id intime outtime gender race arrival_transport disposition",
-    ),
-    "icu_stays": (
-        "mimiciv/3.1/icu/icustays.csv.gz",
-        "subject_id hadm_id stay_id first_careunit last_careunit intime outtime los",
-    ),
-    "admissions": (
-        "mimiciv/3.1/hosp/admissions.csv.gz",
-        "subject_id hadm_id admittime dischtime deathtime admission_type admit_provider_id admission_location "
-        "discharge_location insurance language marital_status race edregtime edouttime hospital_expire_flag",
-    ),
-}
-_SAMPLE_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
-
-
-def _write_sample(root: Path, seed: int) -> dict[str, str]:
-    ecg = synthetic.population(patients=64, records=96, rate_hz=500.0, seed=seed)
-    visits = _visits(ecg)
-    order = [LEADS.index(lead) for lead in _SAMPLE_LEADS]
-    for signal, row in zip(ecg.signal, visits.itertuples(), strict=True):
-        file = root / _SAMPLE["folder"][0] / str(row.path)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        gain, comments = np.full(12, 200.0), (f" <subject_id>: {row.subject_id}",)  # 5 µV a count
-        wfdb16.write(file, signal[order] / 5, _SAMPLE_LEADS, 500.0, gain, comments=comments)
-        header = file.with_suffix(".hea")
-        header.write_text(header.read_text().replace(" 5000\n", f" 5000 {row.ecg_time:%H:%M:%S %d/%m/%Y}\n", 1))
-    tables = {
-        "folder": visits,
-        "patients": visits[visits["patient"] != 2].drop_duplicates("subject_id"),
-        "diagnoses": _discharges(visits, ecg),
-        "ed_stays": visits[visits["kind"] != 6],
-        "icu_stays": _icu_stays(visits),
-        "admissions": visits[visits["kind"] < 5],
-    }
-    for field, table in tables.items():
-        place, columns = _SAMPLE[field]
-        path = root / place / "record_list.csv" if field == "folder" else root / place
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table.reindex(columns=columns.split()).to_csv(path, index=False)
-    return {field: place for field, (place, _) in _SAMPLE.items()}
-
-
-def _visits(ecg: synthetic.Population) -> pd.DataFrame:
-    """Return one visit a record, of eight kinds.
-
-    0 to 4 are admitted; 5 has its ECG three hours after arrival, 6 without coming to the emergency department, 7 after
-    leaving it. Every third patient dies, 0 to 900 days after the last visit; patient 1 is older than 89.
-    """
-    i = np.arange(len(ecg.patient))
-    study, subject, kind = 40_000_000 + i, 10_000_000 + 13 * ecg.patient, i % 8
-    visits = pd.DataFrame({"patient": ecg.patient, "subject_id": subject, "study_id": study, "kind": kind})
-    visits["intime"] = pd.Timestamp("2180-01-01 08:00") + pd.to_timedelta(10 * i, "D")
-    visits["outtime"] = visits["intime"] + pd.to_timedelta(np.where(kind == 7, 10, 300), "min")
-    visits["ecg_time"] = visits["intime"] + pd.to_timedelta(np.where(kind == 5, 180, 20 + i % 60), "min")
-    visits["path"] = [f"files/p{s // 10_000}/p{s}/s{t}/{t}" for s, t in zip(subject, study, strict=True)]
-    visits["file_name"], visits["stay_id"] = study, study - 10_000_000
-    visits["hadm_id"] = pd.Series(study - 20_000_000, dtype="Int64").where(visits["kind"] < 5)
-    after = pd.to_timedelta(np.array([0, 1, 5, 20, 60, 150, 300, 900])[ecg.patient // 3 % 8], "D")
-    last = visits.groupby("patient")["intime"].transform("max")
-    visits["dod"] = (last + after).dt.normalize().where(visits["patient"] % 3 == 0)
-    leaving, dying = visits["intime"] + pd.Timedelta(days=6), visits["dod"] + pd.Timedelta(hours=20)
-    visits["admittime"], visits["dischtime"] = visits["outtime"], leaving.where(~(dying < leaving), dying)
-    visits["gender"] = np.where(ecg.female, "F", "M")
-    visits["anchor_age"], visits["anchor_year"] = np.where(ecg.patient == 1, 91, ecg.age).astype(int), 2178
-    return visits
-
-
-def _icu_stays(visits: pd.DataFrame) -> pd.DataFrame:
-    """Return intensive care of kinds 1 to 3: after 1 hour, after 40 and already after 6, after 30."""
-    stays = []
-    for kind, hours in ((1, 1), (2, 40), (2, 6), (3, 30)):
-        of_kind = visits[visits["kind"] == kind]
-        stays.append(of_kind.assign(intime=of_kind["intime"] + pd.Timedelta(hours=hours)))
-    return pd.concat(stays)
-
-
-def _discharges(visits: pd.DataFrame, ecg: synthetic.Population) -> pd.DataFrame:
-    """Return Ext-ICD's table: patient 2 is unknown to it, visits of kind 6 have no diagnosis, the last study no row."""
-    names = {"fast": "R000", "slow": "R001", "wide": "I4510", "tall": "I517", "inverted": "R9431"}
-    has = [[code for name, code in names.items() if ecg.labels[name][i]] + ["Z7901"] for i in range(len(visits))]
-    table = visits.assign(file_name="mimic-iv-ecg-diagnostic-electrocardiogram-matched-subset-1.0/" + visits["path"])
-    table["all_diag_all"] = [str([] if kind == 6 else codes) for kind, codes in zip(visits["kind"], has, strict=True)]
-    table["age"] = table["anchor_age"] + visits["ecg_time"].dt.year - 2178
-    table["fold"], table["strat_fold"] = visits["patient"] * 7 % 20, visits["patient"] % 20
-    table["gender"] = table["gender"].where(visits["patient"] != 2, "missing")
-    unknown = ["age", "anchor_age", "anchor_year"]
-    table[unknown] = table[unknown].where(visits["patient"] != 2)
-    return table[:-1]

@@ -108,10 +108,7 @@ class Binder:
 
     def __init__(self, study: Study, lab: Lab, bindings: Mapping[str, Path]) -> None:
         self.study, self.lab = study, lab
-        known = {*study.pretrain, *(e.data for e in study.evaluate), *study.data}
-        known |= {
-            n for a in study.arm if a.pretrain for n in ((a.pretrain,) if isinstance(a.pretrain, str) else a.pretrain)
-        }
+        known = {*study.trained_on(), *(e.data for e in study.evaluate), *study.data}
         for name, path in bindings.items():
             if name not in known:
                 raise StudyError(

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,36 +23,53 @@ from ecgscale import rng
 from ecgscale.data.corpus import Corpus, ingest
 from ecgscale.data.ingestion import making
 from ecgscale.data.record import Record, Rejected
-from ecgscale.data.split import corpus_parts
+from ecgscale.data.split import SplitRule, corpus_parts
 from ecgscale.datasets import DatasetSpec
-from ecgscale.lab import Lab
-from ecgscale.spec import digest
+from ecgscale.lab import Lab, read_json, write_json
+from ecgscale.spec import digest, part
 from ecgscale.study.bind import Binder, Mixed, Source
 from ecgscale.study.expand import expand
 from ecgscale.study.plan import Plan, PlannedRun
 from ecgscale.study.price import Sizes
 from ecgscale.study.study import Arm, Study
+from ecgscale.tasks import Statements
 
 SIMULATED = 400  # records of the simulator that stand for all, and more where a part would else have fewer than
 IN_PART = 8  # of them
 FOLDS = 10
+WIDE = 0.1  # of the patients: the least share of a part that is held out of a sample
 
 
 class _Sampled:
     """A data set's sample with what a study needs and the sample lacks; else it is the data set."""
 
-    def __init__(self, spec: DatasetSpec, name: str, labels: tuple[str, ...], described: Mapping[str, Any]) -> None:
-        self._spec, self._name, self._labels = spec, name, labels
+    simulated = True  # whatever the source: nobody was measured
+
+    def __init__(
+        self, spec: DatasetSpec, name: str, labels: tuple[str, ...], described: Mapping[str, Any], most: int | None
+    ) -> None:
+        self._spec, self._name, self._labels, self._most = spec, name, labels, most
         unit = described.get("unit", "")
         self._z = unit if unit.startswith("z") else None  # volts of any size can be brought to any other
         self._band = tuple(described["band_hz"]) if self._z and described.get("band_hz") else None
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # not there yet, while a worker unpickles it
+            raise AttributeError(name)
         return getattr(self._spec, name)
 
+    @property
+    def title(self) -> str:
+        """The data set's, as that of a sample."""
+        return f"sample in the format of {self._spec.title}"
+
+    def completed_with(self) -> list[Any]:
+        """Return what decides what is added to the sample."""
+        return [self._name, self._labels, self._z, self._band, self._most]
+
     def read(self, root: Path | None, portion: Any) -> Iterator[Record | Rejected]:
-        """Yield the records of a portion, completed."""
-        for item in self._spec.read(root, portion):
+        """Yield the records of a portion, at most so many, completed."""
+        for item in islice(self._spec.read(root, portion), self._most):
             yield self._completed(item) if isinstance(item, Record) else item
 
     def _completed(self, record: Record) -> Record:
@@ -96,12 +114,14 @@ class Standins(Binder):
 
     Args:
         study: The study.
-        folder: For samples and corpora; nothing of it is real.
+        folder: For samples, which are written once; nothing of it is real.
+        lab: For their corpora; one in the folder by default.
+        most: Records of a sample; all by default.
     """
 
-    def __init__(self, study: Study, folder: Path) -> None:
-        super().__init__(study, Lab(folder / "lab"), {})
-        self.folder, self.seconds = folder, dict[Path, float]()
+    def __init__(self, study: Study, folder: Path, lab: Lab | None = None, most: int | None = None) -> None:
+        super().__init__(study, lab or Lab(folder / "lab"), {})
+        self.folder, self.seconds, self.most = folder, dict[Path, float](), most
         self._made: dict[str, tuple[_Sampled, Path | None]] = {}
 
     def has(self, name: str) -> bool:
@@ -113,7 +133,7 @@ class Standins(Binder):
         sampled, root = self._sample(name)
         form = arm.form or self.study.form
         label = name if form == self.study.form else f"{name}.{arm.name}"
-        path = self.lab.corpus(digest([name, making(sampled, root, form)]))
+        path = self.lab.corpus(digest([sampled.completed_with(), making(sampled, root, form)]))
         source = _Standin(name, label, form, root, path, self.study, sampled)
         if path not in self.seconds:
             began = time.perf_counter()
@@ -126,13 +146,26 @@ class Standins(Binder):
             asked = self.study.dataset(name)
             root: Path | None = self.folder / "samples" / name
             if asked.simulated:
-                enough = max(SIMULATED, math.ceil(IN_PART / min(_fractions(self.study))))
+                enough = self.most or max(SIMULATED, math.ceil(IN_PART / min(_fractions(self.study))))
                 root, spec = None, asked.model_copy(update={"count": min(asked.count, enough)})  # type: ignore[attr-defined]
             else:
-                spec = type(asked).sample(root, seed=len(self._made))  # type: ignore[arg-type]
+                spec = self._written(name, type(asked))
             described = self.study.data.get(name, {})
-            self._made[name] = _Sampled(spec, name, _labels(self.study), described), root
+            self._made[name] = (
+                _Sampled(spec, name, _labels(self.study, name, self.most is None), described, self.most),
+                root,
+            )
         return self._made[name]
+
+    def _written(self, name: str, kind: type[DatasetSpec]) -> DatasetSpec:
+        """Return the data set that reads its sample, written first where it is not there whole."""
+        root, about = self.folder / "samples" / name, self.folder / "samples" / f"{name}.json"
+        stored = read_json(about)
+        if stored is not None:
+            return part("datasets", stored)  # type: ignore[no-any-return]
+        spec = kind.sample(root, seed=len(self._made))
+        write_json(about, spec.dump())
+        return spec
 
 
 def _fractions(study: Study) -> list[float]:
@@ -141,10 +174,15 @@ def _fractions(study: Study) -> list[float]:
     return [share for fractions in rules for share in fractions if share > 0]
 
 
-def _labels(study: Study) -> tuple[str, ...]:
-    """Return the labels that families are trained on and tasks predict."""
-    trained = [label for f in study.family for label in getattr(f.objective, "labels", ())]
-    tested = [label for e in study.evaluate for label in _predicted(e.task)]
+def _labels(study: Study, name: str, all_of_them: bool) -> tuple[str, ...]:
+    """Return the labels that families are trained on, and those that tasks predict on the data of this name.
+
+    Unless all are asked for, tasks that take whatever labels a corpus has are left with the sample's own.
+    """
+    trains = name in study.trained_on()
+    trained = [label for f in study.family for label in getattr(f.objective, "labels", ()) if trains]
+    tested = [label for e in study.evaluate if e.data == name or (trains and e.data == "pretrain")
+              if all_of_them or not isinstance(e.task, Statements) for label in _predicted(e.task)]  # fmt: skip
     return tuple(dict.fromkeys([*trained, *tested]))
 
 
@@ -180,7 +218,7 @@ def declare(study: Study, folder: Path) -> Declared:
     records = sorted({D for arm in study.arm for D in arm.records})
     rank = {D: place for place, D in enumerate(records, 1)}
     arms = tuple(arm.model_copy(update={"records": tuple(rank[D] for D in arm.records)}) for arm in study.arm)
-    binder = Standins(study.model_copy(update={"arm": arms}), folder)
+    binder = Standins(study.model_copy(update={"arm": arms, "split": _wide(study.split)}), folder)
     plan = expand(binder.study, binder)
     plan.study, plan.notes, plan.overlaps = study, [], []
     told: dict[str, tuple[int, str]] = {}
@@ -212,8 +250,16 @@ def _said(study: Study, source: Source, pretrain: bool, most: int) -> tuple[int,
     return len(source.open()), f"not declared (write `records` in [data.{source.name}]): its sample's size"
 
 
+def _wide(rule: SplitRule) -> SplitRule:
+    """Return a rule whose held-out parts are wide enough for a sample to have records in them."""
+    _, *held_out = (max(share, WIDE) if share else 0.0 for share in rule.fractions)
+    return rule.model_copy(update={"fractions": (1 - sum(held_out), *held_out)})
+
+
 def _share(study: Study, corpus: Corpus) -> float:
     """Return the share of a corpus that is trained on."""
+    if study.split.by == "patients":
+        return study.split.fractions[0]
     return max(len(corpus_parts(corpus, study.split, study.order)["train"]), 1) / len(corpus)
 
 

@@ -105,7 +105,7 @@ class _Expansion:
             settings=rule.settings,
             crop_s=rule.crop_s,
             fraction=rule.fraction,
-            split=self.study.split if rule.fractions is None else SplitRule(by="patients", fractions=rule.fractions),
+            split=self._split(rule),
             order=self.study.order,
             train=rule.train,
             validation=rule.validation,
@@ -116,6 +116,12 @@ class _Expansion:
         if floor is not None:
             self.plan.floors.setdefault(source.label, {})[rule.task.title] = floor
         return PlannedEval(spec, source, rule.split, rule.shift, rule.task.title)
+
+    def _split(self, rule: Evaluation) -> SplitRule:
+        """Return how the corpus of an evaluation is parted: as the study's, unless the evaluation says otherwise."""
+        if rule.fractions is not None:
+            return SplitRule(by="patients", fractions=rule.fractions)
+        return self.study.split if rule.by in (None, self.study.split.by) else SplitRule(by=rule.by)
 
     def _check_overlap(self) -> None:
         trained = set(self.corpus.index["patient"].iloc[self.train[: max(self.arm.records)]])

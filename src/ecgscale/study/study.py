@@ -126,6 +126,7 @@ class Evaluation(Spec):
     fractions: tuple[float, float, float] | None = (
         None  # of patients, where this corpus is parted otherwise than the study says
     )
+    by: Literal["folds", "patients"] | None = None  # how this corpus is parted, where otherwise than the study says
     train: PositiveInt | None = None  # records; all when absent
     validation: PositiveInt | None = None
     test: PositiveInt | None = None
@@ -215,6 +216,11 @@ class Study(Spec):
             for _ in (*arm.seeds, *(arm.extra_seeds if size in arm.extra_sizes else ()))
         ]
         return [n for n, _ in runs], [d for _, d in runs]
+
+    def trained_on(self) -> set[str]:
+        """Return the names of all data that an arm may be pre-trained on."""
+        named = [(arm.pretrain,) if isinstance(arm.pretrain, str) else arm.pretrain or () for arm in self.arm]
+        return {*self.pretrain, *(name for names in named for name in names)}
 
     def optional(self, name: str) -> bool:
         """Whether runs and tasks that need `name` may be dropped where it is not bound."""

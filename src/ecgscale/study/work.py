@@ -39,7 +39,7 @@ from ecgscale.training.pretrain import Paused, pretrain
 from ecgscale.training.size import count
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def opened(path: Path) -> Corpus:
     """Return a corpus, opened once per process."""
     return Corpus.open(path)

@@ -66,16 +66,18 @@ class TaskSpec(Plugin):
         return [(cls(labels=labels), names) for labels, names in cls.label_sets.items()]
 
     def carried(self, index: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
-        """Return the columns `label.<name>` of an index as float64, named without the prefix.
+        """Return the columns `<prefix><name>` of an index as float64, named without the prefix.
 
         Raises:
             ValueError: one of them is missing.
         """
-        missing = [name for name in names if f"label.{name}" not in index.columns]
+        prefix = self.prefix
+        missing = [name for name in names if f"{prefix}{name}" not in index.columns]
         if missing:
-            known = ", ".join(str(c).removeprefix("label.") for c in index.columns if str(c).startswith("label."))
-            raise ValueError(f'task {self.title}: the corpus has no label "{missing[0]}"; it has {known or "none"}')
-        return pd.DataFrame({name: index[f"label.{name}"].astype(np.float64) for name in names}, index=index.index)
+            known = ", ".join(str(c).removeprefix(prefix) for c in index.columns if str(c).startswith(prefix))
+            what = f'no {prefix.rstrip(".")} "{missing[0]}"; it has {known or "none"}'
+            raise ValueError(f"task {self.title}: the corpus has {what}")
+        return pd.DataFrame({name: index[f"{prefix}{name}"].astype(np.float64) for name in names}, index=index.index)
 
     def with_prefix(self, index: pd.DataFrame, prefix: str) -> pd.DataFrame:
         """Return the columns `label.<prefix>…` of an index in alphabetical order, as `carried` does.

@@ -1,4 +1,4 @@
-"""Sex, admission to intensive care, death and discharge diagnoses from MIMIC-IV-ECG.
+"""Sex, admission to intensive care, deterioration, death and discharge diagnoses from MIMIC-IV-ECG.
 
 Admission and death are known for ECGs of the first 90 minutes in the emergency department only; all others are unknown
 in these tasks. Diagnoses are the ICD-10 codes that the corpus was ingested with; cardiac ones are those of chapter IX,
@@ -15,11 +15,13 @@ from typing import ClassVar, Literal
 
 import pandas as pd
 
+from ecgscale.data.mimic_columns import DETERIORATION
 from ecgscale.tasks import Parts, TaskSpec
 
 
 class MimicIvEcg(TaskSpec):
-    """Whether the patient is a woman, comes to intensive care (2 labels), dies (7), or leaves with a diagnosis."""
+    """Whether the patient is a woman, comes to intensive care (2 labels), deteriorates (6), dies (7), or leaves with a
+    diagnosis."""
 
     reference: ClassVar[str] = (
         "Gow et al. 2023, doi:10.13026/4nqg-sb35; Lopez Alcaraz et al. 2024, arXiv:2407.17856; "
@@ -29,10 +31,11 @@ class MimicIvEcg(TaskSpec):
     label_sets: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "sex": ("female",),
         "icu": ("icu_24h", "icu_stay"),
+        "deterioration": DETERIORATION,
         "mortality": (*(f"mortality_{days}d" for days in (1, 7, 28, 90, 180, 365)), "mortality_stay"),
     }
 
-    labels: Literal["sex", "icu", "mortality", "cardiac", "noncardiac"] = "sex"
+    labels: Literal["sex", "icu", "deterioration", "mortality", "cardiac", "noncardiac"] = "sex"
     split: Literal["folds", "patients"] = "folds"  # "patients": for a corpus ingested without MIMIC-IV-ECG-Ext-ICD
 
     @property
