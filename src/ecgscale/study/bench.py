@@ -25,6 +25,7 @@ from pydantic import Field
 from ecgscale.evaluation.evaluate import EvalSpec, evaluate
 from ecgscale.lab import Lab, read_json, write_json
 from ecgscale.loader import Rows
+from ecgscale.processes import die_with
 from ecgscale.runs import RunSpec
 from ecgscale.spec import Explained, Spec, SpecError, digest
 from ecgscale.study.machine import set_up
@@ -167,7 +168,7 @@ def bench(
     os.environ["OMP_NUM_THREADS"] = str(machine.threads)  # before torch is imported in the processes
     began = time.monotonic()
     try:
-        with ProcessPoolExecutor(machine.workers, context, _begin, (machine.threads, together)) as pool:
+        with ProcessPoolExecutor(machine.workers, context, _begin, (machine.threads, together, os.getpid())) as pool:
             futures = [pool.submit(_share, what, each, device, turn) for turn in range(machine.workers)]
             shares = [future.result() for future in futures]
     except BrokenProcessPool:
@@ -200,7 +201,8 @@ class _Share:
 _together: list[Any] = []  # in a process: the barrier
 
 
-def _begin(threads: int, together: Any) -> None:
+def _begin(threads: int, together: Any, parent: int) -> None:
+    die_with(parent)
     _together[:] = [together]
     set_up(threads)
 
