@@ -121,7 +121,10 @@ def test_status_says_what_is_not_ingested_and_ingests_nothing(
     assert not list((tmp_path / "lab" / "corpora").iterdir())
 
 
-def test_plan_is_complete_in_a_pipe(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_is_complete_in_a_pipe(
+    lab: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show, "SHORT_S", 0.5)
     show.show_plan("smoke", lab, {}, TINY, workers=1)
     text = capsys.readouterr().out
     assert "…" not in text

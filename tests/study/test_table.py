@@ -66,7 +66,7 @@ def test_the_gain_over_random_weights_counts_records_not_repeats(
     plan: Any = SimpleNamespace(
         runs={p.run.uid: p for p in (trained, random)}, study=SimpleNamespace(name="s", resamples=100)
     )
-    ((_, row),) = table._against_random(plan, lab)
+    ((_, _, row),) = table._against_random(plan, lab)
     losses = {
         p.run.uid: next(r["value"] for r in load_evaluation(lab, p.run.uid, spec) or [] if r["metric"] == "loss")
         for p in (trained, random)
