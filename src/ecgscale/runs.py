@@ -100,7 +100,7 @@ class RunSpec(Spec):
         """Where its weights come from: the objective it was trained with, "random", or "external"."""
         if self.objective is not None:
             return str(self.objective.part_name())
-        return "external" if self.backbone.part_name() == "external" else "random"
+        return "external" if self.backbone.comes_trained else "random"
 
     @property
     def family(self) -> str:

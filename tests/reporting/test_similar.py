@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ecgscale.reporting import similar as page
+from ecgscale.reporting import similar_figure
 
 
 @pytest.mark.parametrize("models", [[], [{"backbone": "a", "objective": "b", "size": 1, "seed": 0}]])
@@ -19,6 +20,6 @@ def test_models_of_one_family_stand_against_those_of_two() -> None:
     found = {"models": models, "values": values, "setting": {"records": 9, "corpus": "c", "D": 4, "missing": 0}}
     (said,) = page.sentences(found)
     assert "median CKA of 0.90, of two families 0.30 (1 and 2 pairs, 9 records of c)" in said
-    drawn = page.draw(found, salt="s", stamp="simulated ECG")
+    drawn = similar_figure.draw(found, salt="s", stamp="simulated ECG")
     assert "simulated ECG" in drawn.svg
     assert len(drawn.frame) == 16

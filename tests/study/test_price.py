@@ -52,7 +52,7 @@ def test_a_declared_study_has_the_sizes_it_declares_though_no_record_is_there(la
     assert {run.recipe.warmup for run in grid} == {160, 24_000}
     assert len(grid) == 16
     e = next(e for p in large.plan.runs.values() for e in p.evaluations if e.source.label == "hospital")
-    assert large.sizes.needed(e) == pytest.approx(50_000, rel=0.01)
+    assert sum(large.sizes.parts(e).values()) == pytest.approx(50_000, rel=0.01)
     estimate = price(large.plan, Lab(large.plan.sources["code"].path.parents[1]), timed(large.plan), large.sizes)
     long = next(k for k, p in large.plan.runs.items() if p.run.D == 600_000 and p.role == "grid")
     assert estimate.prices[long].training == pytest.approx(1 + 120_000 * 10 / 100, rel=0.01)

@@ -16,8 +16,8 @@ import pandas as pd
 
 from ecgscale.answers.anyones import TableError, fit_groups
 from ecgscale.fitting import DERIVED, LawFit
+from ecgscale.fitting.uncertainty import MIN_LEVELS, MIN_POINTS
 
-MIN_POINTS, MIN_LEVELS = 8, 3  # architecture.md, decision 12
 HELD_OUT = 0.05  # mean relative error at the largest level, fitted without it, that still passes
 DECADE = 10.0  # largest over smallest level from which an exponent is read
 TOGETHER = 0.9  # correlation of log N and log D from which they form no grid

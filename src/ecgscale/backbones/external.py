@@ -86,24 +86,17 @@ class External(BackboneSpec):
 
     def refusal(self, corpus: Corpus) -> str | None:
         """Return in which way a corpus is not what the network was trained on, or None."""
-        wanted = {
-            "rate_hz": self.rate_hz,
-            "samples": self.samples,
-            "leads": list(self.leads),
-            "unit": self.unit,
-            "band_hz": None if self.band_hz is None else list(self.band_hz),
+        pairs = {
+            "rate_hz": (self.rate_hz, corpus.rate_hz),
+            "samples": (self.samples, corpus.samples),
+            "leads": (self.leads, tuple(corpus.leads)),
+            "unit": (self.unit, corpus.unit),
         }
-        band = corpus.form.band_hz
-        found = {
-            "rate_hz": corpus.rate_hz,
-            "samples": corpus.samples,
-            "leads": list(corpus.leads),
-            "unit": corpus.unit,
-            "band_hz": None if band is None else list(band),
-        }
-        for key, value in wanted.items():
-            if value != found[key] and not (key == "band_hz" and value is None):
-                return f"{self.label} needs {key} = {value}, found {found[key]}"
+        if self.band_hz is not None:
+            pairs["band_hz"] = (self.band_hz, corpus.form.band_hz)
+        for key, (wanted, found) in pairs.items():
+            if wanted != found:
+                return f"{self.label} needs {key} = {wanted}, found {found}"
         return None
 
     def module(self, leads: int, samples: int) -> Backbone:

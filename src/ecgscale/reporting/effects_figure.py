@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from ecgscale.reporting import figures
 from ecgscale.reporting.effects import MEAN
 from ecgscale.reporting.figures import WIDTH_IN, Drawn, heading, to_svg
 from ecgscale.reporting.rows import groups, records_of
@@ -164,13 +165,7 @@ def _map(axes: Axes, cells: pd.DataFrame, levels: dict[str, list[str]], *, roomy
         if room:
             limits = f"{write(r['lo'])} to {write(r['hi'])}"
             axes.text(x, y + 0.2, limits, ha="center", va="center", fontsize=7, color=INK)
-    axes.set_xlim(-0.5, len(levels["objective"]) - 0.5)
-    axes.set_ylim(len(levels["backbone"]) - 0.5, -0.5)
-    axes.set_xticks(range(len(levels["objective"])), labels=levels["objective"])
-    axes.set_yticks(range(len(levels["backbone"])), labels=levels["backbone"])
-    axes.tick_params(length=0, labelcolor=INK)
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
+    figures.cells(axes, levels["backbone"], levels["objective"])
 
 
 def _shares(axes: Axes, shares: pd.DataFrame) -> None:

@@ -288,6 +288,17 @@ def heading(axes: Axes, panel: str, stamp: str) -> None:
         axes.annotate(stamp, (1, 1), (0, 5), **points, fontsize=8, fontweight="bold", color=ALERT, ha="right")
 
 
+def cells(axes: Axes, rows: list[str], columns: list[str], rotation: float = 0.0) -> None:
+    """Make axes the frame of a map whose cell (column, row) is the unit square around it, the first row on top."""
+    axes.set_xlim(-0.5, len(columns) - 0.5)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xticks(range(len(columns)), labels=columns, rotation=rotation)
+    axes.set_yticks(range(len(rows)), labels=rows)
+    axes.tick_params(length=0, labelcolor=INK)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+
+
 def _family_handles(look: dict[str, Mark], baselines: set[str] = frozenset()) -> list[Line2D]:  # type: ignore[assignment]
     def handle(name: str, mark: Mark) -> Line2D:
         label = name if name in baselines else name.replace("-", " · ", 1)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecgscale.reporting import ReportInput, curves, effects, effects_figure, figures, similar
+from ecgscale.reporting import ReportInput, curves, effects, effects_figure, figures, similar, similar_figure
 from ecgscale.reporting.findings import origin
 from ecgscale.reporting.rows import (
     PANEL,
@@ -410,11 +410,9 @@ def _effects(report: ReportInput) -> list[Figure]:
 def _similar(report: ReportInput) -> list[Figure]:
     if not report.similar.get("models"):
         return []
-    drawn = similar.draw(report.similar, salt="similar", stamp=stamp(report))
-    caption, alt = (
-        similar.caption_of(report.similar),
-        f"{len(report.similar['models'])} models, a number a pair.",
-    )
+    drawn = similar_figure.draw(report.similar, salt="similar", stamp=stamp(report))
+    caption = similar.caption_of(report.similar)
+    alt = f"{len(report.similar['models'])} models, a number for every pair."
     return [_finish(report, "similar", "similar", "How alike the models' features are", caption, alt, drawn)]
 
 

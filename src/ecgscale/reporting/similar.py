@@ -1,4 +1,4 @@
-"""How alike the models are: a map of CKA, its table, and a sentence."""
+"""How alike the models are: the CKA of `study.similar` as a sentence, a caption and a frame to draw."""
 
 from __future__ import annotations
 
@@ -6,14 +6,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from ecgscale.reporting.figures import WIDTH_IN, Drawn, heading, to_svg
-from ecgscale.reporting.style import ALERT, INK, count, missing
-
-CELL_IN = 0.36
-BLUE = "#0072b2"
+from ecgscale.reporting.style import count, missing
 
 
 def names(similar: dict[str, Any]) -> list[str]:
@@ -65,45 +59,3 @@ def sentences(similar: dict[str, Any]) -> list[str]:
         f"two families {np.median(across):.2f} ({len(within)} and {len(across)} pairs, "
         f"{similar['setting']['records']:,} records of {similar['setting']['corpus']})."
     ]
-
-
-def draw(similar: dict[str, Any], *, salt: str, stamp: str) -> Drawn:
-    """Draw the map.
-
-    Args:
-        similar: What `study.similar.similar` returns.
-        salt: Makes identifiers inside the SVG unique and constant.
-        stamp: Written into the panel, e.g. "simulated ECG"; empty for none.
-    """
-    called, values = names(similar), similar["values"]
-    left, side = 0.2 + 0.075 * max(map(len, called)), CELL_IN * len(called)
-    below, height = 0.2 + 0.075 * max(map(len, called)), CELL_IN * len(called) + 0.6
-
-    def paint(figure: Figure) -> None:
-        x, y = figure.get_size_inches()
-        axes = figure.add_axes((left / x, below / y, side / x, side / y))
-        heading(axes, "linear CKA", "")
-        where: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
-        axes.annotate(stamp, (1, 1), (0, 16), **where, fontsize=8, fontweight="bold", color=ALERT, ha="right")
-        _map(axes, called, values)
-
-    return Drawn(to_svg(paint, max(WIDTH_IN, left + side + 0.3), height + below, salt), frame_of(similar))
-
-
-def _map(axes: Axes, called: list[str], values: list[list[float]]) -> None:
-    from matplotlib.patches import Rectangle
-
-    for i, row in enumerate(values):
-        for j, value in enumerate(row):
-            if missing(value):
-                continue
-            strength = round(0.75 * min(max(float(value), 0.0), 1.0), 3)
-            axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=BLUE, alpha=strength, linewidth=0))
-            axes.text(j, i, f"{value:.2f}".replace("-", "−"), ha="center", va="center", fontsize=7, color=INK)
-    axes.set_xlim(-0.5, len(called) - 0.5)
-    axes.set_ylim(len(called) - 0.5, -0.5)
-    axes.set_xticks(range(len(called)), labels=called, rotation=90)
-    axes.set_yticks(range(len(called)), labels=called)
-    axes.tick_params(length=0, labelcolor=INK, labelsize=8)
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)

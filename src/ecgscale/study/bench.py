@@ -28,6 +28,7 @@ from ecgscale.loader import Rows
 from ecgscale.processes import die_with
 from ecgscale.runs import RunSpec
 from ecgscale.spec import Explained, Spec, SpecError, digest
+from ecgscale.study import clock
 from ecgscale.study.machine import set_up
 from ecgscale.study.measure import Rates, measure
 from ecgscale.study.networks import Network, measure_network, network
@@ -180,7 +181,7 @@ def bench(
         _restore("OMP_NUM_THREADS", threads_before)
     return Bench(
         machine=machine,
-        made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        made=clock.now(),
         rates={name: _mean([share.rates[name] for share in shares]) for name in what.runs},
         probes={name: float(np.mean([share.probes[name] for share in shares])) for name in what.evaluations},
         networks={name: _dearest([share.networks[name] for share in shares]) for name in what.networks},

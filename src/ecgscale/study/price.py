@@ -121,10 +121,6 @@ class Sizes:
             for name, rows in whole.items()
         }
 
-    def needed(self, e: PlannedEval) -> int:
-        """Return how many records an evaluation reads."""
-        return sum(self.parts(e).values())
-
 
 def price(plan: Plan, lab: Lab, timed: Bench, sizes: Sizes | None = None) -> Estimate:
     """Return what a plan costs, from rates that were measured.
@@ -139,7 +135,7 @@ def price(plan: Plan, lab: Lab, timed: Bench, sizes: Sizes | None = None) -> Est
     every = [*plan.handcrafted, *(e for p in plan.runs.values() for e in p.evaluations)]
     parts = {e.spec.uid: sizes.parts(e) for e in {e.spec.uid: e for e in every}.values()}
     needed = {uid: sum(counts.values()) for uid, counts in parts.items()}
-    prices = {key: _price(planned, timed, parts) for key, planned in plan.runs.items()}
+    prices = {key: _price(planned, timed, parts, needed) for key, planned in plan.runs.items()}
     left = {id(p) for p in pending(plan, lab)}
     todo = [key for key, p in plan.runs.items() if id(p) in left or p.provisional]
     made = {s.path: sizes.records[s.path] for s in plan.sources.values() if s.path in sizes.records}
@@ -154,14 +150,15 @@ def price(plan: Plan, lab: Lab, timed: Bench, sizes: Sizes | None = None) -> Est
     )
 
 
-def _price(planned: PlannedRun, timed: Bench, parts: Mapping[str, Mapping[str, int]]) -> Price:
+def _price(
+    planned: PlannedRun, timed: Bench, parts: Mapping[str, Mapping[str, int]], needed: Mapping[str, int]
+) -> Price:
     run, rates = planned.run, timed.rates[kind(planned.run)]
     recipe = run.recipe
     drawn = (recipe.steps - planned.begins) * recipe.batch  # what a shorter run of its trunk does is paid there
     training = 0.0
     if run.objective is not None:
         training = rates.start_s + drawn / rates.training + _held_out(planned, rates)
-    needed = {e.spec.uid: sum(parts[e.spec.uid].values()) for e in planned.evaluations}
     probed = [e for e in planned.evaluations if not e.spec.trains]
     networks = [(e, timed.networks[network(run, e.spec)]) for e in planned.evaluations if e.spec.trains]
     frozen = [e for e, _ in networks if e.spec.protocol == "frozen"]
