@@ -94,6 +94,19 @@ def test_lambda_is_the_one_of_lowest_validation_loss_per_label() -> None:
     )
 
 
+def test_a_path_in_single_precision_chooses_and_ends_as_one_in_double() -> None:
+    x, y = _data(400, seed=12)
+    y[300:, 0] = np.nan  # unknown to validation: follows the others
+    probe = probes.linear_probe(x[:300], y[:300], x[300:], y[300:], [x])
+    lambdas = probes.grid(300)
+    exact = probes.fit_path(x[:300], y[:300], lambdas)
+    losses = np.stack([metrics.label_losses(y[300:], p) for p in exact.predict(x[300:])])
+    best = probes.best_of(losses)
+    np.testing.assert_array_equal(probe.lambdas, lambdas[best])
+    np.testing.assert_allclose(probe.probabilities[0], exact.predict(x)[best, :, np.arange(y.shape[1])].T, atol=2e-5)
+    np.testing.assert_allclose(probe.validation_losses, losses, atol=2e-4)
+
+
 def test_unknown_targets_are_as_absent_records() -> None:
     x, y = _data(200, seed=6)
     y[:80, 0] = np.nan

@@ -86,19 +86,19 @@ class _Problem:
     @classmethod
     def of(cls, z: Array, y: Array, lambdas: Array) -> _Problem:
         known = ~np.isnan(y)
-        counts = known.sum(axis=0)
-        share = np.where(known, 1.0 / counts, 0.0)
+        counts = known.sum(axis=0).astype(z.dtype)
+        share = np.where(known, 1 / counts, z.dtype.type(0))
         share = share[:1] if known.all() else share
-        y = np.where(known, y, 0.0)
+        y = np.where(known, y, 0.0).astype(z.dtype)
         mean = y.sum(axis=0) / counts
-        ones = np.column_stack([np.ones(len(z)), z])
-        penalty = np.vstack([np.zeros(len(lambdas)), np.repeat(lambdas[None], z.shape[1], axis=0)])
+        ones = np.column_stack([np.ones(len(z), z.dtype), z])
+        penalty = np.vstack([np.zeros(len(lambdas)), np.repeat(lambdas[None], z.shape[1], axis=0)]).astype(z.dtype)
         hessian = np.square(ones).mean(axis=0)[:, None] * mean * (1 - mean) + penalty
         return cls(ones, y, share, penalty, 1.0 / hessian)
 
     def start(self, given: tuple[Array, Array] | None) -> Array:
         if given is not None:
-            return np.vstack([given[1][None], given[0]])
+            return np.vstack([given[1][None], given[0]]).astype(self.z.dtype)
         theta = np.zeros_like(self.penalty)
         prevalence = (self.y * self.share).sum(axis=0)
         theta[0] = np.log(prevalence / (1 - prevalence))
@@ -176,8 +176,8 @@ class _State:
         d = self.direction(problem)
         slope = (d * self.gradient).sum(axis=0)
         along = problem.z @ d
-        size = np.ones(len(slope))
-        rounding = 4 * np.finfo(float).eps * np.maximum(1.0, np.abs(self.value))
+        size = np.ones_like(slope)
+        rounding = 4 * np.finfo(self.value.dtype).eps * np.maximum(1.0, np.abs(self.value))
         for _ in range(40):
             theta, logits = self.theta + size * d, self.logits + size * along
             value, small = problem.value(theta, logits)

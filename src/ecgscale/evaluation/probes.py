@@ -38,6 +38,8 @@ WEAK: Final = 1e-3  # its last one times the training records: the same prior on
 BATCH: Final = 32  # (label, lambda) pairs solved at once, more of them while
 CELLS: Final = 50_000  # their logits (record × pair) stay in the cache
 INNER_GAP: Final = 1e-9  # nats; at 1e-7 one lambda in a thousand, tied with another, turned on what else was solved
+ROUGH_GAP: Final = 1e-8  # nats, in single precision: validation losses to some 1e-5
+NEAR: Final = 1e-3  # nats: lambdas whose rough validation loss is so near the lowest are solved again, to the end
 OUTER_GAP: Final = 1e-20  # nats; probabilities good to 1e-9: which labels are solved together does not show
 
 
@@ -69,7 +71,8 @@ class LinearProbe:
         weights, intercepts: [direction, label], [label].
         lambdas: [label], chosen on validation; NaN for a label with one class in training, which predicts its smoothed
             prevalence.
-        validation_losses: [lambda, label] nats, in the order of the grid; NaN where validation knows no target.
+        validation_losses: [lambda, label] nats, in the order of the grid, to some 1e-5 where they are no rival of the
+            lowest; NaN where validation knows no target.
         thresholds: [label], of highest F1 on validation; NaN where it does not know both classes.
         probabilities: [record, label] for each of the test sets given.
         converged: Every minimum was reached.
@@ -128,14 +131,17 @@ def linear_probe(
     """
     train_y, val_y = two_dimensional(train_x, train_y), two_dimensional(val_x, val_y)
     path_lambdas = grid(len(train_y)) if lambdas is None else np.asarray(lambdas, dtype=np.float64)
-    path = fit_path(train_x, train_y, path_lambdas)
+    features, z = Features.fit(train_x)
+    path = _descend(features, z.astype(np.float32), train_y, path_lambdas, ROUGH_GAP)
+    near = _near(_losses(val_y, path.predict(val_x)))
+    path = _finish(path, z, train_y, path_lambdas, near)
     losses = _losses(val_y, path.predict(val_x))
     best = best_of(losses)
     weights, intercepts = path.choose(best)
     chosen = np.where(metrics.has_both_classes(train_y), path_lambdas[best], np.nan)
-    tests = tuple(np.asarray(expit(path.features(x) @ weights + intercepts)) for x in test_xs)
-    thresholds = best_thresholds(val_y, expit(path.features(val_x) @ weights + intercepts))
-    return LinearProbe(path.features, weights, intercepts, chosen, losses, thresholds, tests, path.converged)
+    tests = tuple(np.asarray(expit(features(x) @ weights + intercepts)) for x in test_xs)
+    thresholds = best_thresholds(val_y, expit(features(val_x) @ weights + intercepts))
+    return LinearProbe(features, weights, intercepts, chosen, losses, thresholds, tests, path.converged)
 
 
 def cross_validated_probe(
@@ -194,7 +200,11 @@ def fit_path(x: npt.ArrayLike, y: Array, lambdas: Array, gap: float = GAP) -> Pa
         lambdas: [lambda], or [lambda, label].
         gap: How close to the minimum of J, nats.
     """
-    features, z = Features.fit(x)
+    return _descend(*Features.fit(x), y, lambdas, gap)
+
+
+def _descend(features: Features, z: Array, y: Array, lambdas: Array, gap: float) -> Path:
+    """Fit as `fit_path` on directions [record, direction], in their precision."""
     lambdas = np.broadcast_to(lambdas if lambdas.ndim == 2 else lambdas[:, None], (len(lambdas), y.shape[1]))
     weights = np.zeros((len(lambdas), z.shape[1], y.shape[1]))
     intercepts = np.empty((len(lambdas), y.shape[1]))
@@ -228,6 +238,23 @@ def _held_out(
 
 def _losses(y: Array, probabilities: Array) -> Array:
     return np.stack([metrics.label_losses(y, p) for p in probabilities])
+
+
+def _near(losses: Array) -> npt.NDArray[np.bool_]:
+    """Return which lambdas [lambda, label] are near the label's lowest loss; of one unknown there, of the mean's."""
+    known = ~np.isnan(losses).any(axis=0)
+    common = losses[:, known].mean(axis=1) if known.any() else np.arange(len(losses), dtype=float)
+    each = np.where(known, losses, common[:, None])
+    return np.asarray(each <= each.min(axis=0) + NEAR)
+
+
+def _finish(path: Path, z: Array, y: Array, lambdas: Array, near: npt.NDArray[np.bool_]) -> Path:
+    """Go on to the minimum at the lambdas [lambda, label] that are near, from where the path stands."""
+    rows, labels = np.nonzero(near & metrics.has_both_classes(y))
+    weights, intercepts = path.weights.copy(), path.intercepts.copy()
+    solved = minimise(z, y[:, labels], lambdas[rows], (weights[rows, :, labels].T, intercepts[rows, labels]))
+    weights[rows, :, labels], intercepts[rows, labels] = solved.weights.T, solved.intercepts
+    return Path(path.features, weights, intercepts, bool(solved.converged.all()))
 
 
 def best_of(losses: Array) -> Rows:
