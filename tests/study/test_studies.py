@@ -13,7 +13,7 @@ from ecgscale.datasets.arrays import Arrays
 from ecgscale.datasets.simulated import Simulated
 from ecgscale.spec import names
 from ecgscale.study.files import packaged
-from ecgscale.study.study import Study
+from ecgscale.study.study import Study, StudyError
 from ecgscale.training import recipe
 
 STUDIES = packaged()
@@ -69,7 +69,8 @@ def test_the_papers_studies_have_the_tasks_sizes_and_runs_that_the_papers_have()
     assert len(scaling.family) * len(arm.sizes) * len(arm.records) >= 120
     tasks = {(e.data, e.task.title) for e in scaling.evaluate if e.split == "ood"}
     assert len(tasks) == 11
-    assert len({(e.data, e.task.title) for e in strategies.evaluate}) == len(strategies.evaluate) == 26
+    asked = {(e.data, e.task.title, e.protocol) for e in strategies.evaluate}
+    assert len(asked) == len(strategies.evaluate) == 26 * 3 and len({protocol for *_, protocol in asked}) == 3
     assert len({f.name for f in strategies.family}) == 15
     assert strategies.arm[0].records == (18_000, 45_000, 106_000, 753_000, 11_000_000)
     for study in (scaling, strategies):
@@ -81,3 +82,25 @@ def test_a_rate_scales_with_size_from_twenty_thousand_parameters() -> None:
     assert recipe.rate("published", "s4-cpc", 1e6) == pytest.approx(3e-4)
     with pytest.raises(recipe.RateError, match="no published learning rate for patchtst-mae"):
         recipe.rate("published", "patchtst-mae", 1e6)
+
+
+def test_an_entry_that_names_several_protocols_and_fractions_stands_for_each_of_them() -> None:
+    entry = {"data": "pretrain", "task": {"name": "simulated", "labels": "code"}, "shift": "same",
+             "protocol": ["linear", "finetune"], "fraction": [1, 0.25], "settings": {"epochs": 3}}  # fmt: skip
+    found = Study.load("smoke", {"evaluate": [entry]}).evaluate
+    assert [(e.protocol, e.fraction, e.settings and e.settings.epochs) for e in found] == [
+        ("linear", 1.0, None), ("linear", 0.25, None), ("finetune", 1.0, 3), ("finetune", 0.25, 3)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"protocol": []}, "evaluate.0.protocol"),
+        ({"protocol": ["linear", "frozn"]}, "frozn"),
+        ({"fraction": ["x"]}, "fraction"),
+    ],
+)
+def test_a_wrong_protocol_or_fraction_of_several_is_one_sentence(given: dict[str, list[str]], message: str) -> None:
+    entry = {"data": "pretrain", "task": {"name": "simulated", "labels": "code"}, "shift": "same", **given}
+    with pytest.raises(StudyError, match=message):
+        Study.load("smoke", {"evaluate": [entry]})

@@ -126,7 +126,8 @@ def _evaluations(asked: tuple[Evaluation, ...]) -> tuple[Evaluation, ...]:
         task, how = (e.data, e.task.title), (e.protocol, e.fraction)
         if task not in tasks or how not in hows:
             parts = {"train": None, "validation": None, "test": None, "fractions": e.fractions and PARTS}
-            kept.append(e.model_copy(update=parts))
+            once = e.settings and e.settings.model_copy(update={"epochs": 1})
+            kept.append(e.model_copy(update={**parts, "settings": once}))
         tasks.add(task)
         hows.add(how)
     return tuple(kept)

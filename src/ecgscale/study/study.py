@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,7 +22,7 @@ from pydantic import (
 from ecgscale.data.corpus import Form
 from ecgscale.data.split import SplitRule
 from ecgscale.datasets import DatasetSpec
-from ecgscale.evaluation.settings import Protocol, Settings, settings_of
+from ecgscale.evaluation.settings import KINDS, Protocol, Settings, settings_of
 from ecgscale.runs import BackboneField, ObjectiveField, TaskField
 from ecgscale.spec import Spec, SpecError, part
 from ecgscale.study.files import StudyError, packaged, read
@@ -181,6 +183,7 @@ class Study(Spec):
             raise StudyError(f"{where} is not TOML: {error}") from None
         for key, value in (changes or {}).items():
             _put(table, key, value)
+        table |= {"evaluate": _spelled_out(table["evaluate"])} if "evaluate" in table else {}
         data = table.get("data", {})
         if isinstance(data, dict) and "pretrain" in data:
             table |= _pretrain(data.pop("pretrain"))
@@ -233,6 +236,22 @@ def _pretrain(chosen: Any) -> dict[str, Any]:
         return {"pretrain": list(chosen["mix"]), "mix": chosen["mix"]}
     names = chosen.get("first_of", ()) if isinstance(chosen, dict) else chosen
     return {"pretrain": [names] if isinstance(names, str) else list(names)}
+
+
+def _spelled_out(entries: Any) -> Any:
+    """Return an entry for each protocol and fraction where one names several; settings go to those that have some."""
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        return entries
+    return [single for entry in entries for single in _singles(entry)]
+
+
+def _singles(entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    several = {key: value for key in ("protocol", "fraction") if isinstance(value := entry.get(key), list) and value}
+    for values in product(*several.values()):
+        single = entry | dict(zip(several, values, strict=True))
+        if "protocol" in several and single["protocol"] not in KINDS:
+            single.pop("settings", None)
+        yield single
 
 
 def _put(table: dict[str, Any], key: str, value: Any) -> None:
