@@ -7,12 +7,14 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ecgscale.backbones import Backbone, BackboneSpec, architectures
+from ecgscale.evaluation import layers
 from ecgscale.spec import part, part_class
 from ecgscale.training import flops, size
 
@@ -64,6 +66,23 @@ def test_encode_gives_one_finite_vector_per_record(model: Backbone, batch: Any) 
     assert torch.isfinite(features).all() and features[0].std() > 0
     tokens = model.tokens(batch)
     assert tokens.values.shape[:2] == tokens.valid.shape and tokens.valid.dtype == torch.bool
+
+
+def test_blocks_follow_each_other(model: Backbone, make_batch: Callable[..., Any]) -> None:
+    record = make_batch(records=1, beats=(9,))
+    before = layers.outputs(model.eval(), [record])
+    blocks = model.blocks_in_order
+    assert len(before) == len(blocks) + 1 >= 3 and all(np.isfinite(x).all() and x.shape[0] == 1 for x in before)
+    changed = len(blocks) // 2
+    with torch.no_grad():
+        for parameter in blocks[changed].parameters():
+            parameter.mul_(-0.7)
+    after = layers.outputs(model, [record])
+    same = [np.array_equal(x, y) for x, y in zip(before, after, strict=True)]
+    assert same == [layer <= changed for layer in range(len(before))]
+    assert (
+        not model.time_last or model.pool != "mean" or np.allclose(model.encode(record).detach(), after[-1], atol=1e-5)
+    )
 
 
 def test_a_half_window_works_too(model: Backbone, make_batch: Callable[..., Any]) -> None:

@@ -20,7 +20,7 @@ from ecgscale import api, show, watch
 from ecgscale.data.signal import FormError
 from ecgscale.evaluation.cka import similarity
 from ecgscale.lab import Lab, write_json
-from ecgscale.study import execute, session, work, workers
+from ecgscale.study import execute, layers, session, work, workers
 from ecgscale.study.bind import Binder, Source
 from ecgscale.study.executors import Lost, Progress, local
 from ecgscale.study.expand import expand
@@ -85,15 +85,19 @@ def test_status_of_a_finished_study(lab: Path, capsys: pytest.CaptureFixture[str
     assert "smoke: 2 done, 0 running, 0 waiting, 0 failed" in capsys.readouterr().out
 
 
-def test_models_are_compared_by_the_features_their_probes_saw(lab: Path) -> None:
+def test_models_are_compared_by_the_features_their_probes_saw(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, where = api.planned("smoke", Lab(lab), {}, TINY)
     found = similar(plan, where)
     assert [m["objective"] for m in found["models"]] == ["supervised", "random"]
     digest = next(s for s in plan.sources.values() if s.label == found["setting"]["corpus"]).open().digest
     runs = sorted(plan.runs.values(), key=lambda p: p.run.objective is None)
-    x, y = (np.load(next((lab / "features").glob(f"{p.run.uid}-*-{digest}-*.npy"))) for p in runs)
+    x, y = (np.load(next((lab / "features").glob(f"{p.run.uid}-*-{digest}-*[!s].npy"))) for p in runs)
     assert found["setting"]["records"] == len(x) <= 256  # one minibatch: no order in it
     np.testing.assert_allclose(found["values"], similarity([x, y]), atol=1e-9)
+    assert [m["objective"] for m in found["layers"]] == ["supervised", "random"]
+    assert {np.shape(m["values"]) for m in found["layers"]} == {(6, 6)}  # a ResNet's five blocks, and what enters them
+    monkeypatch.delattr(layers, "load_backbone")
+    assert similar(plan, where)["layers"] == found["layers"]  # kept: no checkpoint is read for it again
 
 
 def test_status_of_the_plan_that_a_run_kept_asks_neither_torch_nor_the_rules(lab: Path) -> None:

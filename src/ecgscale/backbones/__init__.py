@@ -97,6 +97,7 @@ class Backbone(nn.Module, ABC):
     token_width: int  # of `tokens`
     patch_width: int  # samples of `patches`
     pool: Pool
+    time_last: ClassVar[bool] = False  # blocks give [batch, width, …, time]; others [batch, token, width]
     twin: Callable[[], Backbone]  # builds the same architecture with other initial values
 
     @abstractmethod
@@ -118,12 +119,18 @@ class Backbone(nn.Module, ABC):
             layers: Whether `Tokens.layers` is wanted.
         """
 
+    @property
+    def blocks_in_order(self) -> nn.ModuleList:
+        """The blocks that follow each other, next to the signal first: the longest list of modules behind the stem."""
+        lists = (m for name, m in self.named_modules() if isinstance(m, nn.ModuleList) and name.split(".")[0] != "stem")
+        return max(lists, key=len, default=nn.ModuleList())
+
     def lower(self) -> Iterable[nn.Parameter]:
         """Return the parameters next to the signal, which fine-tuning moves least.
 
-        Here the first half of the longest list of modules (the blocks) and all that is defined before it.
+        Here the first half of the blocks and all that is defined before them.
         """
-        blocks = max((m for m in self.modules() if isinstance(m, nn.ModuleList)), key=len, default=nn.ModuleList())
+        blocks = self.blocks_in_order
         upper = {id(p) for block in blocks[len(blocks) // 2 :] for p in block.parameters()}
         return takewhile(lambda parameter: id(parameter) not in upper, self.parameters())
 

@@ -53,6 +53,8 @@ class Net1d(BackboneSpec):
 class Net1dEncoder(StemBackbone):
     """The module."""
 
+    time_last: ClassVar[bool] = True
+
     def __init__(
         self,
         leads: int,

@@ -46,6 +46,8 @@ class ResNet1d(BackboneSpec):
 class ResNet(Backbone):
     """The module: stem, five blocks; tokens are the positions of the last map."""
 
+    time_last: ClassVar[bool] = True
+
     def __init__(
         self,
         leads: int,

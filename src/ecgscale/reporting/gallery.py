@@ -413,7 +413,13 @@ def _similar(report: ReportInput) -> list[Figure]:
     drawn = similar_figure.draw(report.similar, salt="similar", stamp=stamp(report))
     caption = similar.caption_of(report.similar)
     alt = f"{len(report.similar['models'])} models, a number for every pair."
-    return [_finish(report, "similar", "similar", "How alike the models' features are", caption, alt, drawn)]
+    made = [_finish(report, "similar", "similar", "How alike the models' features are", caption, alt, drawn)]
+    if report.similar.get("layers"):
+        drawn = similar_figure.draw_layers(report.similar, salt="layers", stamp=stamp(report))
+        caption = similar.layers_caption_of(report.similar)
+        alt = f"{len(report.similar['layers'])} models, a number for every pair of layers."
+        made.append(_finish(report, "similar", "layers", "How alike the layers of a model are", caption, alt, drawn))
+    return made
 
 
 def _forests(

@@ -15,6 +15,7 @@ from ecgscale.evaluation.cka import similarity
 from ecgscale.lab import Lab
 from ecgscale.rng import generator
 from ecgscale.runs import RunResult
+from ecgscale.study.layers import RECORDS, layered
 from ecgscale.study.plan import Plan, PlannedRun
 from ecgscale.study.work import chosen_steps, feature_file, opened, read
 
@@ -30,7 +31,8 @@ def similar(plan: Plan, lab: Lab) -> dict[str, Any]:
 
     Returns:
         `setting` (arm, corpus, D, records, and missing: models whose features are not in the lab), `models` (backbone,
-        objective, size, seed) and `values` [model, model].
+        objective, size, seed), `values` [model, model], and `layers`: of one model per family its `values` [layer,
+        layer], on fewer records.
     """
     evaluations = [e for p in plan.runs.values() for e in p.evaluations if not e.spec.trains and e.spec.crop_s is None]
     chosen = next((e for e in evaluations if e.split == "id"), next(iter(evaluations), None))
@@ -50,12 +52,22 @@ def similar(plan: Plan, lab: Lab) -> dict[str, Any]:
     if len(models) < 2 or len(shared) != 1 or min(shared) < 4:
         return {}
     order = generator(0, "similar").permutation(min(shared))  # consecutive records may be one patient's
+    rows = np.sort(read(models[0], corpus)[order[:RECORDS]])
     return {
         "setting": {"arm": arm, "corpus": chosen.source.label, "D": max(p.run.D for p in models),
                     "records": min(shared), "missing": missing},
         "models": [_name(p) for p in models],
         "values": similarity([x[order] for x in seen]).tolist(),
+        "layers": [_name(p) | {"values": values.tolist()} for p in _largest(models)
+                   if (values := layered(lab, p, corpus, rows)) is not None],
     }  # fmt: skip
+
+
+def _largest(models: list[PlannedRun]) -> list[PlannedRun]:
+    """Return one model of every family, of the largest size."""
+    most = max(p.target for p in models)
+    found = {p.run.family: p for p in reversed(models) if p.target == most or p.run.origin == "external"}
+    return [p for p in models if found.get(p.run.family) is p]
 
 
 def _models(runs: list[PlannedRun]) -> list[PlannedRun]:

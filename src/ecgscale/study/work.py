@@ -159,7 +159,7 @@ def cache_codes(lab: Lab, planned: PlannedRun, device: str) -> bool:
         blocks = [objective.ids(batch.to(device)).cpu().numpy() for batch in every.sweep(features.BATCH)]
     width = max(b.shape[2] for b in blocks)
     padded = [np.pad(b, ((0, 0), (0, 0), (0, width - b.shape[2])), constant_values=-1) for b in blocks]
-    _write_array(path, np.concatenate(padded).astype(np.int16))
+    write_array(path, np.concatenate(padded).astype(np.int16))
     return True
 
 
@@ -211,7 +211,7 @@ class _Checkpoint:
         x = features.cached(file, rows)
         if x is None:
             x = features.encode(self._backbone(corpus), corpus, rows, self.device, Windows.of(corpus, crop_s))
-            _write_array(file, x)
+            write_array(file, x)
         return x
 
     def encoder(self, corpus: Corpus, specs: Sequence[EvalSpec]) -> Encoder:
@@ -280,11 +280,12 @@ def _keep(lab: Lab, uid: str, measured: dict[EvalSpec, Evaluated]) -> None:
     folder = lab.run(uid) / "evaluations"
     folder.mkdir(parents=True, exist_ok=True)
     for spec, evaluated in measured.items():
-        _write_array(folder / f"{spec.uid}.npy", evaluated.losses)
+        write_array(folder / f"{spec.uid}.npy", evaluated.losses)
         write_json(folder / f"{spec.uid}.json", {"spec": spec.dump(), "rows": evaluated.rows})
 
 
-def _write_array(path: Path, array: np.ndarray) -> None:
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write an array as NPY, atomically."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     write_atomic(path, buffer.getvalue())
