@@ -83,6 +83,17 @@ def test_another_rate_is_refused(make_batch: Any) -> None:
         views.cut_beats(replace(make_batch(), rate_hz=250.0))
 
 
+def test_crops_begin_where_each_record_says(make_batch: Any) -> None:
+    batch = make_batch(records=2, samples=1000, peaks=[[10, 499, 500, 990], [700]], codes=5)
+    cut = views.crops(batch, torch.tensor([490, 0]), 300)
+    assert torch.equal(cut.signal[0], batch.signal[0, :, 490:790]) and torch.equal(
+        cut.signal[1], batch.signal[1, :, :300]
+    )
+    assert cut.beats.tolist() == [[9, 10, -1, -1, -1], [-1] * 5] and cut.codes is None
+    same = views.crops(batch, torch.tensor([100, 100]), 500), views.window(batch, 100, 600)
+    assert torch.equal(same[0].signal, same[1].signal) and torch.equal(same[0].beats, same[1].beats)
+
+
 def test_halves_shift_and_drop_beats(make_batch: Any) -> None:
     batch = make_batch(records=2, samples=1001, peaks=[[10, 499, 500, 990], [700]], codes=5)
     first, second = views.halves(batch)

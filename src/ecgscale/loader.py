@@ -12,6 +12,7 @@ import torch
 from ecgscale import ranks, rng
 from ecgscale.batch import Batch
 from ecgscale.data.corpus import Corpus
+from ecgscale.views import crops
 
 Rows = npt.NDArray[np.int64]
 
@@ -64,6 +65,46 @@ class Loader:
         """Yield all rows once, in order."""
         for start in range(0, len(self.rows), size):
             yield self.take(self.rows[start : start + size])
+
+
+class Crops(Loader):
+    """Batches of which every record shows one crop, drawn anew for every step, and for a sweep always the same.
+
+    Args:
+        whole: Makes batches of whole records.
+        samples: Of a crop.
+    """
+
+    def __init__(self, whole: Loader, samples: int) -> None:
+        self.whole, self.samples = whole, samples
+        self.corpus, self.rows, self.codes, self.labels = whole.corpus, whole.rows, None, whole.labels
+
+    def step(self, seed: int, step: int, size: int) -> Batch:
+        """Return batch number `step`, or this rank's rows of it."""
+        starts = self._starts(size, seed, "crop", step)[ranks.part()]
+        return crops(self.whole.step(seed, step, size), starts, self.samples)
+
+    def sweep(self, size: int) -> Iterator[Batch]:
+        """Yield all rows once, in order, each as the crop that every sweep of this size shows."""
+        for number, batch in enumerate(self.whole.sweep(size)):
+            yield crops(batch, self._starts(len(batch), 0, "swept crop", number), self.samples)
+
+    def _starts(self, count: int, seed: int, *path: int | str) -> torch.Tensor:
+        latest = self.corpus.samples - self.samples
+        return torch.from_numpy(rng.generator(seed, *path).integers(latest + 1, size=count))
+
+
+def shown(loader: Loader, samples: int) -> Loader:
+    """Return batches of windows of so many samples: crops where records are longer.
+
+    Raises:
+        ValueError: the loader carries codes, which belong to whole records.
+    """
+    if samples >= loader.corpus.samples:
+        return loader
+    if loader.codes is not None:
+        raise ValueError("codes belong to whole records: they have no crops")
+    return Crops(loader, samples)
 
 
 def positions(n: int, seed: int, step: int, size: int) -> Rows:

@@ -120,10 +120,22 @@ def stack(first: Batch, second: Batch) -> Batch:
 
 def window(batch: Batch, start: int, stop: int) -> Batch:
     """Return samples `start` to `stop` of every record, with the beats in them; codes are dropped."""
-    inside = (batch.beats >= start) & (batch.beats < stop)
+    return replace(batch, signal=batch.signal[..., start:stop], beats=_inside(batch.beats, start, stop), codes=None)
+
+
+def crops(batch: Batch, starts: Tensor, samples: int) -> Batch:
+    """Return so many samples of every record from its own start [batch] on, and their beats; codes are dropped."""
+    first = starts.to(batch.beats)[:, None]
+    places = (starts[:, None, None] + torch.arange(samples)).to(batch.signal.device)  # batch 1 time
+    signal = batch.signal.gather(2, places.expand(-1, batch.signal.shape[1], -1))
+    return replace(batch, signal=signal, beats=_inside(batch.beats, first, first + samples), codes=None)
+
+
+def _inside(beats: Tensor, start: int | Tensor, stop: int | Tensor) -> Tensor:
+    """Return the beats of a window, counted from its start, those that are left out as -1 at the end."""
+    inside = (beats >= start) & (beats < stop)
     order = torch.argsort(~inside, dim=1, stable=True)  # beats inside first, still in order
-    beats = torch.where(inside, batch.beats - start, -1).gather(1, order)
-    return replace(batch, signal=batch.signal[..., start:stop], beats=beats, codes=None)
+    return torch.where(inside, beats - start, -1).gather(1, order)
 
 
 def _peaks(batch: Batch) -> tuple[Tensor, Tensor]:

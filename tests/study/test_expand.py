@@ -73,3 +73,18 @@ def test_testing_on_recordings_that_were_trained_on_is_refused_whatever_they_are
     text = SMOKE[:start] + described + SMOKE[SMOKE.index("[split]") - 1 :]
     with pytest.raises(StudyError, match=r"recordings of the test part .* are pre-training records of code"):
         planned(tmp_path, text, {"hospital": tmp_path})
+
+
+def test_training_on_crops_changes_the_window_and_is_refused_where_codes_or_records_do_not_allow_it(
+    tmp_path: Path,
+) -> None:
+    def crops(text: str, length_s: float) -> Plan:
+        return planned(tmp_path, text.replace("[training]", f"[training]\ncrop_s = {length_s}"))
+
+    with pytest.raises(StudyError, match="beat_transformer-masked_beats predicts codes of whole records"):
+        crops(SMOKE, 2.5)
+    convolutions = SMOKE.replace("[[arm]]", '[[arm]]\nfamilies = ["resnet1d-supervised"]')
+    assert {p.run.samples for p in crops(convolutions, 2.5).runs.values()} == {250}
+    assert {p.run.samples for p in crops(convolutions, 10.0).runs.values()} == {1000}
+    with pytest.raises(StudyError, match=r"training.crop_s: crops of 20 s do not fit into records of 10 s"):
+        crops(convolutions, 20.0)

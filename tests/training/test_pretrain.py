@@ -12,7 +12,8 @@ from ecgscale.data.corpus import Corpus, Form, ingest
 from ecgscale.data.split import SplitRule, parts
 from ecgscale.lab import read_curve
 from ecgscale.loader import Loader, positions
-from ecgscale.runs import InputError, Recipe, RunResult, RunSpec, check_input
+from ecgscale.objectives import Objective
+from ecgscale.runs import InputError, Recipe, RunResult, RunSpec, build, check_input
 from ecgscale.spec import part
 from ecgscale.study.study import Study
 from ecgscale.training import checkpoint, optim, pretrain
@@ -69,6 +70,12 @@ def spec(backbone: str, objective: dict, corpus: Corpus, steps: int = 8, **recip
     )  # fmt: skip
 
 
+def objective_of(run: RunSpec) -> Objective:
+    objective = build(run)[1]
+    assert objective is not None
+    return objective
+
+
 class Interrupted(Exception):
     pass
 
@@ -117,6 +124,31 @@ def test_a_run_that_was_asked_to_stop_goes_on_as_if_it_had_not(corpus: Corpus, t
     resumed = pretrain.pretrain(run, parts, corpus)
     assert resumed.model_copy(update=expected.model_dump(include=TIMES)) == expected
     assert read_curve(whole / "curve.jsonl") == read_curve(parts / "curve.jsonl")
+
+
+def test_a_run_on_crops_sees_another_crop_at_every_step_and_goes_on_as_if_it_had_not_stopped(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)
+    whole = spec("resnet1d", {"name": "cmsc"}, corpus, steps=6)
+    run = whole.model_copy(update={"samples": 512})
+    loader = pretrain._loaders(run, corpus, None, "cpu")["train"]
+    first, again, other = (loader.step(3, step, 8) for step in (0, 0, 1))
+    assert torch.equal(first.signal, again.signal) and first.signal.shape == (8, 12, 512)
+    records = torch.from_numpy(corpus.signals(first.record.numpy()))
+    crops = [records[i].unfold(1, 512, 1).eq(first.signal[i][:, None]).all((0, 2)).nonzero() for i in range(8)]
+    assert len({int(start) for start in crops}) > 4 and not torch.equal(first.signal[0], other.signal[0])
+    swept = [torch.cat([b.signal for b in loader.sweep(16)]) for _ in range(2)]
+    assert torch.equal(*swept) and len(swept[0]) == 64
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    expected = pretrain.pretrain(run, tmp_path / "whole", corpus)
+    with pytest.raises(pretrain.Paused):
+        pretrain.pretrain(run, tmp_path / "parts", corpus, halt=lambda: True)
+    resumed = pretrain.pretrain(run, tmp_path / "parts", corpus)
+    assert resumed.model_copy(update=expected.model_dump(include=TIMES)) == expected
+    cost = pretrain._cost(whole, objective_of(whole), Loader(corpus, np.arange(64)))
+    assert expected.flop_per_record == pytest.approx(cost / 2, rel=1e-3)  # halves are padded to 256 and 512
 
 
 @pytest.mark.parametrize(("backbone", "objective"), [PAIRS[1], PAIRS[3]], ids=["cmsc", "beat_codes"])

@@ -56,6 +56,7 @@ class _Expansion:
     def run(self) -> None:
         self.source = self._open(self.binder.pretrain(self.arm))
         self.corpus = self.source.open()
+        self.samples = self._samples()
         self.train = corpus_parts(self.corpus, self.study.split, self.study.order)["train"]
         self.evaluations = self._evaluations()
         self._check_overlap()
@@ -75,6 +76,20 @@ class _Expansion:
             self._family(family, codebook)
         self._random()
         self._external()
+
+    def _samples(self) -> int:
+        """Return the length of the windows that networks are trained on."""
+        try:
+            crop = Windows.of(self.corpus, self.study.training.crop_s)
+        except WindowError as error:
+            raise StudyError(f"{self.study.name}: training.crop_s: {error}") from None
+        coded = [f.name for f in self.families if "codes" in f.objective.needs]
+        if crop.samples not in (None, self.corpus.samples) and coded:
+            raise StudyError(
+                f"{self.study.name}: {coded[0]} predicts codes of whole records and cannot be trained on crops: leave "
+                "out training.crop_s, or the family"
+            )
+        return crop.samples or self.corpus.samples
 
     def _open(self, source: Source) -> Source:
         self.plan.sources.setdefault(source.label, source)
@@ -157,7 +172,7 @@ class _Expansion:
             return None
         if "beats" in rule.objective.needs and not self._has_beats():
             return None
-        spec, _ = solve(rule.backbone, rule.size, len(self.corpus.leads), self.corpus.samples)
+        spec, _ = solve(rule.backbone, rule.size, len(self.corpus.leads), self.samples)
         D = min(max(self.arm.records), len(self.train))
         how = self._recipe(rule.lr, rule.steps, rule.batch)
         return self._add("codebook", spec, rule.objective, D, 0, how, rule.size, None, ())
@@ -194,7 +209,7 @@ class _Expansion:
             self.plan.skip(f"D = {D:,} on {self.source.label}", f"its training part has {len(self.train):,} records")
         for size in self.arm.sizes if sizes else ():
             try:
-                spec, _ = solve(family.backbone, size, len(self.corpus.leads), self.corpus.samples)
+                spec, _ = solve(family.backbone, size, len(self.corpus.leads), self.samples)
             except SizeError as error:
                 self.plan.skip(f"{family.name} at {size:,} parameters", str(error))
                 continue
@@ -296,7 +311,7 @@ class _Expansion:
         for backbone in dict.fromkeys(f.backbone for f in self.families):
             for size in self.arm.sizes:
                 try:
-                    spec, _ = solve(backbone, size, len(self.corpus.leads), self.corpus.samples)
+                    spec, _ = solve(backbone, size, len(self.corpus.leads), self.samples)
                 except SizeError:
                     continue
                 self._add("baseline", spec, None, 0, 0, Recipe(steps=0, batch=1, lr=0.0), size, None)
@@ -331,7 +346,7 @@ class _Expansion:
             backbone=backbone,
             objective=objective,
             leads=len(self.corpus.leads),
-            samples=self.corpus.samples,
+            samples=self.samples,
             corpus="" if objective is None else self.corpus.digest,
             split=self.study.split if objective is not None else SplitRule(by="patients"),
             order=self.study.order if objective is not None else 0,

@@ -21,7 +21,7 @@ from ecgscale.batch import Batch
 from ecgscale.data.corpus import Corpus
 from ecgscale.data.split import corpus_parts
 from ecgscale.evaluation import features
-from ecgscale.loader import Loader
+from ecgscale.loader import Loader, shown
 from ecgscale.runs import RunSpec, build
 from ecgscale.spec import Spec
 from ecgscale.study.memory import forget, host_peak, peak, wait
@@ -75,14 +75,15 @@ def measure(run: RunSpec, corpus: Corpus, seconds: float, device: str) -> Rates:
     loader = _loader(run, corpus)
     whole = run.recipe.batch if trained else 1
     small = min(FEW, whole)
-    flop = flops.per_record(objective, [loader.step(0, 0, min(8, whole))]) if objective is not None else 0.0
+    seen = shown(loader, run.samples)  # in training; features are of whole records
+    flop = flops.per_record(objective, [seen.step(0, 0, min(8, whole))]) if objective is not None else 0.0
     start, rate, timed, memory, per_record = 0.0, 0.0, small, peak(device), 0.0
     if trained:
         rate, start, timed, memory, per_record = _training(run, corpus, loader.codes, 0.6 * seconds, device)
     module = (objective if objective is not None else backbone).to(device).eval()
     held_out = _affordable(VALIDATION_BATCH, rate, seconds)
     encoding = _rate(_encoder(backbone, device), loader, _affordable(features.BATCH, rate, seconds), 0.25 * seconds)
-    scoring = _rate(_scorer(module, run, device), loader, held_out, 0.15 * seconds) if trained else 0.0
+    scoring = _rate(_scorer(module, run, device), seen, held_out, 0.15 * seconds) if trained else 0.0
     with torch.no_grad():
         width = backbone.encode(loader.step(0, 0, 2).to(device)).shape[1]
     return Rates(
@@ -118,7 +119,8 @@ def _training(
     """
     whole = run.recipe.batch
     few = min(FEW, whole)
-    rate, first = _glance(run, Loader(corpus, np.arange(len(corpus)), run.labels, codes), few, device)
+    every = Loader(corpus, np.arange(len(corpus)), run.labels, codes)
+    rate, first = _glance(run, shown(every, run.samples), few, device)
     timed = max(_affordable(whole, rate, seconds), min(2 * FEW, whole))
     rate, start, memory = _timed(run, corpus, codes, timed, seconds, device)
     per_record = max(0.0, (memory - first) / (timed - few)) if timed > few else first / few

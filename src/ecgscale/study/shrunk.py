@@ -102,7 +102,8 @@ def _short(form: Form) -> Form:
 
 def _training() -> dict[str, Any]:
     return {
-        "rule": "equal_steps", "steps": STEPS, "epochs": None, "batch": BATCH, "branches": (), "validations": 1,
+        "rule": "equal_steps", "steps": STEPS, "epochs": None, "batch": BATCH, "branches": (), "crop_s": None,
+        "validations": 1,
         "validation_records": HELD_OUT, "test_records": HELD_OUT,
     }  # fmt: skip
 
@@ -127,7 +128,8 @@ def _evaluations(asked: tuple[Evaluation, ...]) -> tuple[Evaluation, ...]:
         if task not in tasks or how not in hows:
             parts = {"train": None, "validation": None, "test": None, "fractions": e.fractions and PARTS}
             once = e.settings and e.settings.model_copy(update={"epochs": 1})
-            kept.append(e.model_copy(update={**parts, "settings": once}))
+            crop_s = e.crop_s and min(e.crop_s, WINDOW_S)
+            kept.append(e.model_copy(update={**parts, "settings": once, "crop_s": crop_s}))
         tasks.add(task)
         hows.add(how)
     return tuple(kept)

@@ -59,6 +59,7 @@ class Training(Spec):
     validations: PositiveInt = 5
     validation_records: PositiveInt = 256
     test_records: PositiveInt = 512
+    crop_s: PositiveFloat | None = None  # seconds of each record that a step shows, from a random sample on; None: all
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: PositiveInt = 1  # CPU threads of one run; never taken from --workers
     schedule: Literal["cosine", "wsd"] = "cosine"  # wsd: warm-up, stable, decay

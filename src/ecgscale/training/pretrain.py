@@ -21,7 +21,7 @@ from ecgscale.batch import Batch
 from ecgscale.data.corpus import Corpus
 from ecgscale.data.split import corpus_parts
 from ecgscale.lab import read_curve
-from ecgscale.loader import Loader
+from ecgscale.loader import Loader, shown
 from ecgscale.objectives import Objective
 from ecgscale.runs import RunResult, RunSpec, build, input_of
 from ecgscale.spec import Explained
@@ -130,7 +130,8 @@ def _loaders(run: RunSpec, corpus: Corpus, codes: np.ndarray | None, device: str
         "validation": rows["validation"][: run.recipe.validation_records],
         "test": rows["test"][: run.recipe.test_records],
     }
-    return residency.loaders(corpus, chosen, run.labels, codes, device)
+    made = residency.loaders(corpus, chosen, run.labels, codes, device)
+    return {part: shown(loader, run.samples) for part, loader in made.items()}
 
 
 class _Loop:
