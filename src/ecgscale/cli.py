@@ -129,10 +129,10 @@ def fit(
     if out is not None and not as_json:
         raise typer.BadParameter(f"{out} is where --json would write; add --json")
     if Path(study).suffix in TABLES:
-        from ecgscale import show_answers
+        from ecgscale import show_tables
 
         columns = _columns({"N": n, "D": d, "C": c, "value": loss}, column)
-        show_answers.show_file_fits(Path(study), law, columns, group, floor, bootstraps, as_json, out)
+        show_tables.show_file_fits(Path(study), law, columns, group, floor, bootstraps, as_json, out)
         return
     _show(study).show_fits(study, lab, _pairs(data), _values(changes), as_json, out)
 
@@ -144,9 +144,9 @@ def audit(
     as_json: JsonOpt = False,
 ) -> None:  # fmt: skip
     """Print the honesty checklist of anybody's scaling results, and their fits; no training needed."""
-    from ecgscale import show_answers
+    from ecgscale import show_tables
 
-    show_answers.show_audit(table, _columns({"N": n, "D": d, "C": c, "value": loss}, None), group, as_json)
+    show_tables.show_audit(table, _columns({"N": n, "D": d, "C": c, "value": loss}, None), group, as_json)
 
 
 @app.command()

@@ -44,7 +44,7 @@ def test_the_command_fits_groups_and_writes_json_without_torch(path: Path) -> No
         f"import sys; from ecgscale.cli import main; sys.argv[1:] = {arguments!r}\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "print([m for m in ('torch', 'scipy.stats', 'matplotlib') if m in sys.modules])"
+        "print([m for m in ('torch', 'pandas', 'scipy.stats', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -67,7 +67,7 @@ def test_a_column_that_is_not_there_is_named(path: Path) -> None:
 
 
 def test_a_law_of_one_input_takes_the_column_that_is_named(path: Path) -> None:
-    frame = load(path, {"D": "ecgs", "value": "nll"})
+    frame = pd.DataFrame(load(path, {"D": "ecgs", "value": "nll"}))
     fits = fit_groups(frame[frame["weights"] == frame["weights"].max()], "power", "family", bootstraps=0)
     assert all(f.law.inputs == ("D",) for f in fits.values())
 
@@ -77,7 +77,9 @@ def test_the_published_refit_comes_out_of_the_flags() -> None:
     points = Path(__file__).parents[3] / "shared" / "data" / "scaling" / "chinchilla_figure4_points.csv"
     if not points.exists():
         pytest.skip("the Chinchilla points are not beside the checkout")
-    frame = load(points, {"N": "Model Size", "C": "Training FLOP", "value": "loss"}).nsmallest(240, "value")
+    frame = pd.DataFrame(load(points, {"N": "Model Size", "C": "Training FLOP", "value": "loss"})).nsmallest(
+        240, "value"
+    )
     found = fit_groups(frame, bootstraps=0)[""].params
     assert found["alpha"] == pytest.approx(0.348, abs=0.02)
     assert found["beta"] == pytest.approx(0.366, abs=0.02)

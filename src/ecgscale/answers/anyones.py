@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from ecgscale.fitting import LawFit, fit, read_points
+import numpy as np
+import numpy.typing as npt
+
+from ecgscale.fitting import LawFit, fit
 from ecgscale.fitting.compare import Difference, differences
+from ecgscale.fitting.points import Table
+from ecgscale.fitting.reading import Columns, read_columns, with_roles
+from ecgscale.fitting.uncertainty import missing
 from ecgscale.laws import Law
 from ecgscale.spec import Explained, part, part_class
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-READ = ("N", "D", "C", "value")  # roles that `read_points` looks for
 
 
 class TableError(Explained, ValueError):
@@ -34,7 +35,7 @@ def law_named(name: str, columns: Mapping[str, str]) -> Law:
     return law
 
 
-def load(path: Path | str, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
+def load(path: Path | str, columns: Mapping[str, str] | None = None) -> Columns:
     """Read a table and give its columns the names that laws use.
 
     Args:
@@ -45,22 +46,16 @@ def load(path: Path | str, columns: Mapping[str, str] | None = None) -> pd.DataF
     Raises:
         TableError: the file cannot be read, or a named column is not there.
     """
-    columns = dict(columns or {})
     try:
-        frame = read_points(path, {role: column for role, column in columns.items() if role in READ})
+        return with_roles(read_columns(path), columns or {}, path)
     except OSError as error:
         raise TableError(f"{path} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
         raise TableError(str(error)) from None
-    for role, column in columns.items():
-        if column not in frame:
-            raise TableError(f"{path}: no column {column!r} for {role}; it has {', '.join(map(str, frame.columns))}")
-        frame[role] = frame[column]
-    return frame
 
 
 def fit_groups(
-    frame: pd.DataFrame,
+    frame: Table,
     law: Law | str = "scaling",
     group: str | None = None,
     floor: float | None = None,
@@ -70,7 +65,7 @@ def fit_groups(
     """Fit a law to every group of a table, or to all of it.
 
     Args:
-        frame: Rows with the law's inputs and `value`, the loss.
+        frame: Rows with the law's inputs and `value`, the loss: a DataFrame or {column: values}.
         law: A law, or the name of one.
         group: The column whose values are fitted apart (a family, a task); None for one fit, called "".
         floor, bootstraps, seed: As of `fit`.
@@ -78,17 +73,39 @@ def fit_groups(
     Raises:
         TableError: a column is missing or holds what cannot be fitted.
     """
-    chosen = law_named(law, dict.fromkeys(map(str, frame.columns), "")) if isinstance(law, str) else law
-    if group is not None and group not in frame:
-        raise TableError(f"no column {group!r} to group by; the table has {', '.join(map(str, frame.columns))}")
-    parts = {"": frame} if group is None else {str(name): rows for name, rows in frame.groupby(group, sort=True)}
+    columns = {str(name): np.asarray(column) for name, column in frame.items()}
+    chosen = law_named(law, dict.fromkeys(columns, "")) if isinstance(law, str) else law
     fits = {}
-    for name, rows in parts.items():
+    for name, rows in _parts(columns, group).items():
         try:
-            fits[name] = fit(chosen, rows.reset_index(drop=True), floor=floor, bootstraps=bootstraps, seed=seed)
+            fits[name] = fit(chosen, rows, floor=floor, bootstraps=bootstraps, seed=seed)
         except ValueError as error:
             raise TableError(f"{group} {name}: {error}" if group else str(error)) from None
     return fits
+
+
+def _parts(columns: Columns, group: str | None) -> dict[str, Columns]:
+    """Return the rows of each group, in the order of their names; rows without one are left out."""
+    if group is None:
+        return {"": columns}
+    names = column_to_group_by(columns, group)
+    there = np.array([not missing(name) for name in names], bool)
+    labels = names.astype(str)
+    return {
+        str(name): {column: values[there & (labels == str(name))] for column, values in columns.items()}
+        for name in np.unique((labels if names.dtype == object else names)[there])
+    }
+
+
+def column_to_group_by(frame: Table, group: str) -> npt.NDArray[Any]:
+    """Return a column [row].
+
+    Raises:
+        TableError: the table does not have it.
+    """
+    if group not in frame:
+        raise TableError(f"no column {group!r} to group by; the table has {', '.join(map(str, frame))}")
+    return np.asarray(frame[group])
 
 
 def compared(fits: Mapping[str, LawFit]) -> dict[str, list[Difference]]:

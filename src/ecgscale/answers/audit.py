@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from ecgscale.answers.anyones import TableError, fit_groups
+from ecgscale.answers.anyones import TableError, column_to_group_by, fit_groups
 from ecgscale.fitting import DERIVED, LawFit
 from ecgscale.fitting.uncertainty import MIN_LEVELS, MIN_POINTS
 
@@ -86,8 +86,7 @@ def curves(frame: pd.DataFrame, group: str | None = None) -> Results:
 def _told_apart(frame: pd.DataFrame, group: str | None) -> tuple[pd.DataFrame, list[str]]:
     """Return the rows that may enter a law and the columns that tell curves apart."""
     if group is not None:
-        if group not in frame:
-            raise TableError(f"no column {group!r} to group by; the table has {', '.join(map(str, frame.columns))}")
+        column_to_group_by(frame, group)
         return frame, [group]
     if not {"role", "metric", "part"} <= set(frame):
         return frame, []
@@ -207,7 +206,7 @@ def _unique(found: Results) -> tuple[Verdict, str]:
 def _compute(found: Results) -> tuple[Verdict, str]:
     if "C" not in found.rows:
         return "unknown", "no compute is given, so no compute-optimal size can be checked"
-    if found.rows.attrs.get(DERIVED):
+    if DERIVED in found.rows:
         return "unknown", "D was not given and is taken as C / 6 N, so whether C was measured cannot be seen"
     points = found.points
     rule = 6 * points["N"] * points.get("seen", points["D"])

@@ -95,9 +95,9 @@ def simulate(
     clear, ends = [], []
     for i in range(simulations):
         rows = frame.assign(value=clean * np.exp(planted.noise * rng.standard_normal(len(n))))
-        problem, rows, _ = problem_of(Scaling(), rows)
+        problem, columns, _ = problem_of(Scaling(), rows)
         optimum = optimise(problem, starts=8)
-        samples, _ = bootstrap(problem, optimum, rows, DRAWS, i)
+        samples, _ = bootstrap(problem, optimum, columns, DRAWS, i)
         clear.append(identified(problem, samples, optimum.condition) is None)
         ends.append([np.percentile(samples[name], [2.5, 97.5]) for name in ("alpha", "beta")])
     low, high = np.moveaxis(np.array(ends), -1, 0)  # [simulation, exponent]

@@ -11,8 +11,9 @@ import numpy as np
 from ecgscale.fitting.diagnose import hold_out_largest, identified, judge
 from ecgscale.fitting.direct import disagree, fit_direct
 from ecgscale.fitting.engine import Optimum, optimise
-from ecgscale.fitting.points import problem_of
+from ecgscale.fitting.points import Table, problem_of
 from ecgscale.fitting.problem import Objective, Problem
+from ecgscale.fitting.reading import DERIVED, read_columns, with_roles
 from ecgscale.fitting.result import LawFit, Status
 from ecgscale.fitting.uncertainty import bootstrap, too_few
 from ecgscale.laws import Array, Law
@@ -22,23 +23,14 @@ from ecgscale.rng import generator
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LawFit", "fit", "fit_file", "read_points"]
+__all__ = ["DERIVED", "LawFit", "fit", "fit_file", "read_points"]
 
 REVISION = 3  # bumped when the numbers of a fit change: stored fits are then made anew
-
-DERIVED = "D = C / 6N"  # an attribute of a table that `read_points` gave its D
-
-ALIASES = {  # role: names a column may have, the first one found is taken
-    "N": ("N", "params", "Model Size"),
-    "D": ("D", "records", "tokens"),
-    "C": ("C", "flops", "Training FLOP"),
-    "value": ("value", "loss", "L"),
-}
 
 
 def fit(
     law: Law,
-    frame: pd.DataFrame,
+    frame: Table,
     output: str = "value",
     floor: float | None = None,
     bootstraps: int = 1000,
@@ -50,7 +42,8 @@ def fit(
 
     Args:
         law: What to fit; its `inputs` are columns of the table.
-        frame: The rows. Used where present: `unit` (trunk), `N`, `D`, `lo`, `hi` (see `uncertainty`).
+        frame: The rows, a DataFrame or {column: values}. Used where present: `unit` (trunk), `N`, `D`, `lo`, `hi`
+            (see `uncertainty`).
         output: The column of the loss.
         floor: Holds the law's constant term at this value (a known irreducible loss); None fits it.
         bootstraps: Resamples of the runs; 0 for none.
@@ -61,7 +54,7 @@ def fit(
     Raises:
         ValueError: a column is missing, a value is not positive, no row is left, or the floor is not below the losses.
     """
-    problem, frame, warnings = problem_of(law, frame, output, floor, objective)
+    problem, rows, warnings = problem_of(law, frame, output, floor, objective)
     few = too_few(problem)
     optimum = optimise(problem, starts=32 if few is None else 8)
     value = float(problem.value(optimum.z, problem.y / problem.scale))
@@ -69,7 +62,7 @@ def fit(
     samples: dict[str, Array] = {}
     levels: tuple[str, ...] = ()
     if few is None and bootstraps:
-        samples, levels = bootstrap(problem, optimum, frame, bootstraps, seed, unit)
+        samples, levels = bootstrap(problem, optimum, rows, bootstraps, seed, unit)
     status, why = _status(problem, optimum, samples, few, disagree(value, check))
     verdict, reason, verdicts = judge(problem, optimum, samples, status, generator(seed, "trend"))
     direct = check if problem.log else check * problem.scale**2
@@ -80,7 +73,7 @@ def fit(
         status=status,
         samples=samples,
         objective=objective,
-        n=len(frame),
+        n=len(problem.y),
         holdout=hold_out_largest(problem, optimum) if few is None else {},
         optimum={
             "value": optimum.value,
@@ -106,33 +99,17 @@ def read_points(path: Path | str, columns: dict[str, str] | None = None) -> pd.D
 
     Args:
         path: The file.
-        columns: {role: column} for the roles "N", "D", "C" and "value"; a role not given is looked for under its
-            usual names ("Model Size", "Training FLOP", "loss", ...). Without D but with N and C, D = C / (6 N), the
-            rule of thumb for dense models.
+        columns: {role: column}, see `reading.with_roles`.
 
     Returns:
         The file's table with the columns N, D, C, value that could be found.
 
     Raises:
-        ValueError: another suffix, or a named column that the file does not have.
+        ValueError: the file is no such table, or a named column is not there.
     """
-    import pandas as pd  # here, so that whoever fits a table of their own does not wait for it
+    import pandas as pd  # here, so that whoever only fits does not wait for it
 
-    path = Path(path)
-    if path.suffix not in (".csv", ".parquet"):
-        raise ValueError(f"{path}: a table to fit must end in .csv or .parquet, found {path.suffix or 'no suffix'!r}")
-    frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-    for role, column in (columns or {}).items():
-        if column not in frame:
-            raise ValueError(f"{path}: no column {column!r} for {role}; it has {', '.join(map(str, frame.columns))}")
-    for role, aliases in ALIASES.items():
-        names = [columns[role]] if columns and role in columns else [a for a in aliases if a in frame]
-        if names:
-            frame[role] = frame[names[0]]
-    if "D" not in frame and {"N", "C"} <= set(frame):
-        frame["D"] = frame["C"] / (6 * frame["N"])
-        frame.attrs[DERIVED] = True
-    return frame
+    return pd.DataFrame(with_roles(read_columns(path), columns or {}, path))
 
 
 def fit_file(
@@ -145,7 +122,8 @@ def fit_file(
 ) -> LawFit:
     """Fit a law (L(N, D) if none is given) to anybody's table; see `read_points` for its columns and `fit` for the
     rest."""
-    return fit(law or Scaling(), read_points(path, columns), floor=floor, bootstraps=bootstraps, seed=seed)
+    table = with_roles(read_columns(path), columns or {}, path)
+    return fit(law or Scaling(), table, floor=floor, bootstraps=bootstraps, seed=seed)
 
 
 def _status(

@@ -11,9 +11,10 @@ import pandas as pd
 
 from ecgscale.fitting.diagnose import predict_ahead
 from ecgscale.fitting.engine import Optimum, optimise
-from ecgscale.fitting.points import problem_of
+from ecgscale.fitting.points import Table, problem_of
 from ecgscale.fitting.problem import Problem
-from ecgscale.fitting.uncertainty import leverage
+from ecgscale.fitting.reading import Columns
+from ecgscale.fitting.uncertainty import leverage, missing
 from ecgscale.laws import Law
 
 __all__ = ["leverages", "rollout", "sensitivity"]
@@ -47,7 +48,7 @@ def leverages(problem: Problem, optimum: Optimum) -> pd.DataFrame:
 
 def sensitivity(
     law: Law,
-    frame: pd.DataFrame,
+    frame: Table,
     output: str = "value",
     floor: float | None = None,
     over: Sequence[str] = ("seed", "task"),
@@ -78,19 +79,19 @@ def sensitivity(
 
 
 def _changes(
-    law: Law, problem: Problem, rows: pd.DataFrame, output: str, over: Sequence[str], total: str
+    law: Law, problem: Problem, rows: Columns, output: str, over: Sequence[str], total: str
 ) -> Iterator[tuple[str, Problem]]:
     yield "least squares of log loss", replace(problem, objective="ls_log")
     yield "least squares of loss", replace(problem, objective="ls")
     for column in over:
-        values = rows[column].dropna().unique().tolist() if column in rows else []
+        values = list(dict.fromkeys(v for v in rows[column].tolist() if not missing(v))) if column in rows else []
         for value in values if len(values) > 1 else []:
-            yield f"without {column} {value}", problem.without((rows[column] != value).to_numpy())
+            yield f"without {column} {value}", problem.without(rows[column] != value)
     for name, levels in problem.x.items() if not law.measured_inputs else ():
         for level in np.unique(levels):
             yield f"without {name} = {level:g}", problem.without(levels != level)
     if "N" in problem.x and total in rows and (rows[total] > 0).all():
-        yield f"N counted as {total}", problem_of(law, rows.assign(N=rows[total]), output, problem.floor)[0]
+        yield f"N counted as {total}", problem_of(law, {**rows, "N": rows[total]}, output, problem.floor)[0]
 
 
 def _row(change: str, problem: Problem, optimum: Optimum) -> dict[str, Any]:

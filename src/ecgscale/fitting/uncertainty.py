@@ -22,18 +22,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from ecgscale.fitting.engine import Optimum, resolve
+from ecgscale.fitting.points import Table
 from ecgscale.fitting.polish import jacobian, polish
 from ecgscale.fitting.problem import Problem
 from ecgscale.laws import Array
 from ecgscale.rng import generator
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MIN_POINTS, MIN_LEVELS = 8, 3  # architecture.md, decision 12
 TRIES = 200  # redraws of a resample that lost a level
@@ -51,7 +49,7 @@ def too_few(problem: Problem) -> str | None:
 
 
 def bootstrap(
-    problem: Problem, optimum: Optimum, frame: pd.DataFrame, draws: int, seed: int, unit: str = "branch"
+    problem: Problem, optimum: Optimum, frame: Table, draws: int, seed: int, unit: str = "branch"
 ) -> tuple[dict[str, Array], tuple[str, ...]]:
     """Refit resamples of the runs.
 
@@ -82,20 +80,26 @@ def bootstrap(
     return problem.unpack(z), tuple(levels)
 
 
-def units_of(problem: Problem, frame: pd.DataFrame, unit: str = "branch") -> Units:
+def units_of(problem: Problem, frame: Table, unit: str = "branch") -> Units:
     """Return the point numbers of each unit, grouped into strata of units that cover the same cells."""
-    import pandas as pd  # whoever has rows has it already
-
     keys = list(zip(*problem.x.values(), strict=True))
-    trunks = frame[unit].to_list() if unit in frame else [None] * len(keys)
+    trunks = list(frame[unit]) if unit in frame else [None] * len(keys)
     members: dict[object, list[int]] = defaultdict(list)
     for i, trunk in enumerate(trunks):
-        members[("row", i) if pd.isna(trunk) else trunk].append(i)
+        members[("row", i) if missing(trunk) else trunk].append(i)
     strata: dict[tuple[object, ...], list[np.ndarray]] = defaultdict(list)
     for points in members.values():
         points.sort(key=lambda i: keys[i])
         strata[tuple(keys[i] for i in points)].append(np.array(points))
     return list(strata.values())
+
+
+def missing(value: Any) -> bool:
+    """Return whether a cell of a table holds nothing: None, NaN or pandas' NA."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # of pandas' NA
+        return True
 
 
 def _move_targets(
@@ -150,13 +154,14 @@ def leverage(problem: Problem, z: Array) -> Array:
     return np.asarray((left[:, singular > 1e-9] ** 2).sum(axis=1))
 
 
-def _draw_units(strata: Units, frame: pd.DataFrame, draws: int, rng: np.random.Generator) -> Array:
+def _draw_units(strata: Units, frame: Table, draws: int, rng: np.random.Generator) -> Array:
     """Return how often each point is drawn [draw, point]."""
-    units = [points for stratum in strata for points in stratum]
-    levels = [frame[c].to_numpy(float) for c in ("N", "D") if c in frame]
-    within = levels[0] if levels else np.zeros(len(frame))
+    units = [unit for stratum in strata for unit in stratum]
+    points = sum(len(u) for u in units)
+    levels = [np.asarray(frame[c], float) for c in ("N", "D") if c in frame]
+    within = levels[0] if levels else np.zeros(points)
     groups = [[u for u in units if within[u[0]] == level] for level in np.unique(within)]
-    weight = np.zeros((draws, len(frame)))
+    weight = np.zeros((draws, points))
     for draw in weight:
         for _ in range(TRIES):
             draw[:] = 0
@@ -168,10 +173,10 @@ def _draw_units(strata: Units, frame: pd.DataFrame, draws: int, rng: np.random.G
     return weight
 
 
-def _patient_spread(problem: Problem, frame: pd.DataFrame) -> Array | None:
-    if not {"lo", "hi"} <= set(frame):
+def _patient_spread(problem: Problem, frame: Table) -> Array | None:
+    if not ("lo" in frame and "hi" in frame):
         return None
-    lo, hi = frame["lo"].to_numpy(float), frame["hi"].to_numpy(float)
+    lo, hi = np.asarray(frame["lo"], float), np.asarray(frame["hi"], float)
     known = np.isfinite(lo) & np.isfinite(hi) & (hi > lo)
     if problem.log:
         known &= lo > 0
