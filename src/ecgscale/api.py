@@ -24,6 +24,7 @@ from ecgscale.spec import Explained, part
 from ecgscale.study import execute as execution
 from ecgscale.study import shrunk
 from ecgscale.study.bind import Binder
+from ecgscale.study.diagnosis import diagnosed
 from ecgscale.study.effects import effects_of
 from ecgscale.study.executors import Place, executor_spec
 from ecgscale.study.expand import expand
@@ -302,6 +303,7 @@ def _report(plan: Plan, lab: Lab, frame: pd.DataFrame, fits: list[dict[str, Any]
         fits=fits,
         corpora=[_manifest(label, source.open()) for label, source in plan.sources.items()],
         overlaps=plan.overlaps,
+        diagnosis=diagnosed(frame, lab, plan.study.name),
         ranking=ranking_of(plan, lab),
         effects=effects_of(plan, lab),
         similar=similar(plan, lab),

@@ -101,6 +101,11 @@ class EvalSpec(Spec):
         chosen = {name: divided[name][: getattr(self, name)] for name in ("train", "validation", "test")}
         return chosen | {"train": few_labels.labelled(corpus.index, chosen["train"], self.fraction, self.order)}
 
+    def labelled(self, corpus: Corpus) -> int:
+        """Return how many records may be learnt from with their labels: of one fold under cross-validation."""
+        rows = self.rows(corpus)
+        return len(rows["train"]) if "train" in rows else round(len(rows["all"]) * (1 - 1 / FOLDS) * self.fraction)
+
     def scale(self, corpus: Corpus, y: np.ndarray) -> Scale | None:
         """Return the scale of regression targets [record, target] in the training part, the same for every fraction."""
         if self.task.output == "binary":

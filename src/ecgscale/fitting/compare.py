@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from math import hypot
 from statistics import NormalDist
+from typing import Protocol
 
 import numpy as np
 
@@ -18,6 +19,23 @@ from ecgscale.fitting.result import LawFit
 from ecgscale.holm import holm
 from ecgscale.laws import Array
 from ecgscale.rng import generator
+
+
+class Sampled(Protocol):
+    """What of a fit is compared: of `LawFit`, or of its dump."""
+
+    @property
+    def params(self) -> Mapping[str, float]:
+        """{parameter: value}."""
+
+    @property
+    def samples(self) -> Mapping[str, Array]:
+        """{parameter: [draw]}."""
+
+    @property
+    def status(self) -> str:
+        """Of the fit."""
+
 
 WIDE = NormalDist().inv_cdf(0.975)
 
@@ -42,7 +60,7 @@ class Difference:
     corrected: float
 
 
-def differences(fits: Mapping[str, LawFit], name: str) -> list[Difference]:
+def differences(fits: Mapping[str, Sampled], name: str) -> list[Difference]:
     """Compare a positive parameter (alpha, beta, kappa) of every pair of families.
 
     Args:

@@ -18,6 +18,7 @@ class Law(Plugin):
 
     kind: ClassVar[str] = "laws"
     title: ClassVar[str]
+    purpose: ClassVar[str]  # one sentence for the reader of a report: which question it answers
     formula: ClassVar[str]
     inputs: ClassVar[tuple[str, ...]]  # e.g. ("N", "D")
     output: ClassVar[str] = "L"

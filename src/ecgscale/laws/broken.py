@@ -28,6 +28,7 @@ class Broken(Law):
     """L = E + A * x^-alpha, turning to slope alpha_after at x_break, in the column that `input` names."""
 
     title: ClassVar[str] = "Broken power law"
+    purpose: ClassVar[str] = "The rival of the power law whose slope turns once."
     formula: ClassVar[str] = "L = E + A x^-alpha (1 + (x / x_break)^(1/f))^(-(alpha_after - alpha) f)"
     linear: ClassVar[tuple[str, ...]] = ("E", "A")
     nonlinear: ClassVar[tuple[str, ...]] = ("alpha", "alpha_after", "x_break")

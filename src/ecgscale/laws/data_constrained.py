@@ -30,6 +30,9 @@ class DataConstrained(Law):
     """L = E + A * N^-alpha + B * D'^-beta."""
 
     title: ClassVar[str] = "Scaling law with repeated records"
+    purpose: ClassVar[str] = (
+        "What a repeated record is worth beside a new one: after R_star repeats most of it is gone."
+    )
     formula: ClassVar[str] = "L = E + A N^-alpha + B (U (1 + R_star (1 - exp(-R / R_star))))^-beta"
     inputs: ClassVar[tuple[str, ...]] = ("N", "D", "seen")
     linear: ClassVar[tuple[str, ...]] = ("E", "A", "B")

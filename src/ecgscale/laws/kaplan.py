@@ -27,6 +27,9 @@ class Kaplan(Law):
     """L = A * (N^(-alpha / beta) + (balance * D^-beta)^(1 / beta))^beta."""
 
     title: ClassVar[str] = "Coupled law in parameters and records"
+    purpose: ClassVar[str] = (
+        "The rival of the scaling law in which size and data limit each other and no loss is irreducible."
+    )
     formula: ClassVar[str] = "L = A (N^(-alpha/beta) + balance^(1/beta) / D)^beta"
     inputs: ClassVar[tuple[str, ...]] = ("N", "D")
     linear: ClassVar[tuple[str, ...]] = ("A",)

@@ -22,6 +22,7 @@ class LabelScaling(Law):
     """L = E + A * labels^-gamma."""
 
     title: ClassVar[str] = "Label scaling law"
+    purpose: ClassVar[str] = "What more kinds of labels in pre-training buy."
     formula: ClassVar[str] = "L = E + A labels^-gamma"
     inputs: ClassVar[tuple[str, ...]] = ("labels",)
     linear: ClassVar[tuple[str, ...]] = ("E", "A")

@@ -22,6 +22,9 @@ class LearningCurve(Law):
     """error = c + A * n^-b in the column that `input` names."""
 
     title: ClassVar[str] = "Learning curve in labelled records"
+    purpose: ClassVar[str] = (
+        "How many labels of a task an encoder saves: the lower curve needs fewer for the same loss."
+    )
     formula: ClassVar[str] = "error = c + A n^-b"
     output: ClassVar[str] = "error"
     linear: ClassVar[tuple[str, ...]] = ("c", "A")

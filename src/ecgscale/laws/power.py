@@ -20,6 +20,7 @@ class Power(Law):
     """L = E + A * x^-alpha in the column that `input` names."""
 
     title: ClassVar[str] = "Power law in one input"
+    purpose: ClassVar[str] = "What one more factor of this input buys while the others stay as they are."
     formula: ClassVar[str] = "L = E + A x^-alpha"
     linear: ClassVar[tuple[str, ...]] = ("E", "A")
     nonlinear: ClassVar[tuple[str, ...]] = ("alpha",)

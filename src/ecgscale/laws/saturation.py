@@ -23,6 +23,7 @@ class Saturation(Law):
     """L = E + A / (1 + (x / x0)^alpha) in the column that `input` names."""
 
     title: ClassVar[str] = "Saturation at both ends"
+    purpose: ClassVar[str] = "The rival of the power law that is flat before anything is learnt, too."
     formula: ClassVar[str] = "L = E + A / (1 + (x / x0)^alpha)"
     linear: ClassVar[tuple[str, ...]] = ("E", "A")
     nonlinear: ClassVar[tuple[str, ...]] = ("alpha", "x0")

@@ -21,6 +21,9 @@ class Scaling(Law):
     """L = E + A * N^-alpha + B * D^-beta."""
 
     title: ClassVar[str] = "Scaling law in parameters and records"
+    purpose: ClassVar[str] = (
+        "What larger models and more unique records buy, and how compute is best split between them."
+    )
     formula: ClassVar[str] = "L = E + A N^-alpha + B D^-beta"
     inputs: ClassVar[tuple[str, ...]] = ("N", "D")
     linear: ClassVar[tuple[str, ...]] = ("E", "A", "B")

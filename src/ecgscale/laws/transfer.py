@@ -28,6 +28,7 @@ class Transfer(Law):
     """L_OOD = E_ood + K * (L_ID - E_id)^kappa; the column `L_ID` is the in-distribution loss of the same run."""
 
     title: ClassVar[str] = "Loss-to-loss transfer"
+    purpose: ClassVar[str] = "How much of a gain in distribution arrives out of distribution: all of it for kappa = 1."
     formula: ClassVar[str] = "L_OOD = E_ood + K (L_ID - E_id)^kappa"
     inputs: ClassVar[tuple[str, ...]] = ("L_ID",)
     output: ClassVar[str] = "L_OOD"

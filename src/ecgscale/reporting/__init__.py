@@ -34,6 +34,7 @@ class ReportInput:
         skipped: What the plan left out and why.
         tuning: Searches of learning rates: `family`, `arm`, `size`, `D`, `criterion`, `trials` [[rate, score]], `lr`,
             `distance`, `at_edge`.
+        diagnosis: What `study.diagnosis.diagnosed` returns; {} where no family has a law in distribution.
         ranking: What `study.ranking.ranking_of` returns; {} where no two families can be compared.
         effects: What `study.effects.effects_of` returns; {} where nothing was crossed.
         similar: What `study.similar.similar` returns; {} where fewer than two models left their features.
@@ -49,6 +50,7 @@ class ReportInput:
     overlaps: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[dict[str, Any]] = field(default_factory=list)
     tuning: list[dict[str, Any]] = field(default_factory=list)
+    diagnosis: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     ranking: dict[str, Any] = field(default_factory=dict)
     effects: dict[str, Any] = field(default_factory=dict)
     similar: dict[str, Any] = field(default_factory=dict)

@@ -52,6 +52,12 @@ def law_title(fit: Fit) -> str:
     return words + " from the own pretext loss" if is_pretext_transfer(fit) else words
 
 
+def purpose(fit: Fit) -> str:
+    """Return the sentence that says what the law is for; "" of one that this installation does not have."""
+    law = _law(fit)
+    return law.purpose if law else ""
+
+
 def is_pretext_transfer(fit: Fit) -> bool:
     """Say whether a loss-to-loss law starts from the own pretext loss instead of the common probe."""
     return "pretext" in (str(fit.get("id_axis")), str(fit.get("axis")))
@@ -77,6 +83,8 @@ def choose(fits: list[Fit], axis: str, **where: str) -> Fit | None:
 def _fits_axis(fit: Fit, axis: str) -> bool:
     if axis == "loss":
         return law_name(fit) == "transfer" and not is_pretext_transfer(fit)
+    if law_name(fit) not in ("scaling", "power"):  # others read more than N and D
+        return False
     return axis in _inputs(fit) or (len(_inputs(fit)) == 1 and fit.get("axis") == axis)
 
 

@@ -291,7 +291,8 @@ def _exponents(report: ReportInput) -> list[Figure]:
     joint = any(curves.law_name(f) == "scaling" for f in report.fits)
     out = []
     for fit in report.fits:
-        if curves.is_pretext_transfer(fit) or (joint and curves.law_name(fit) == "power"):
+        drawn = ("scaling", "transfer") if joint else ("scaling", "transfer", "power")
+        if curves.is_pretext_transfer(fit) or curves.law_name(fit) not in drawn:
             continue
         for name in fit.get("params") or {}:
             if curves.input_of(fit, name) is None:

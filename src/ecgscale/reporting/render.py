@@ -22,6 +22,7 @@ from ecgscale.reporting import (
     ReportError,
     ReportInput,
     detectable,
+    diagnosis,
     effects,
     findings,
     inventory,
@@ -139,7 +140,8 @@ def compose(report: ReportInput) -> Page:
     made += [tables.winners(findings.standings(rows, m), m) for m in metrics[:2]]
     made += [tables.results(rows, m) for m in metrics]
     made += [tables.paired(paired(table)), *tables.forms(forms(report, table)), *_laws(report)]
-    made += [*detectable.tables_of(report.fits), *published.tables_of(report.fits)]
+    made += [*diagnosis.tables_of(report.diagnosis, report.fits), *detectable.tables_of(report.fits)]
+    made += published.tables_of(report.fits)
     made += [*ranking.tables_of(report.ranking), *effects.tables_of(report.effects)]
     made += [
         inventory.corpora(report.corpora),
@@ -155,7 +157,8 @@ def compose(report: ReportInput) -> Page:
 
 
 def _laws(report: ReportInput) -> list[Table]:
-    """Return one table per law, L(N, D) first, the laws from the own pretext loss last."""
+    """Return one table per law: L(N, D), loss to loss, the edges, what is asked for the sake of one answer, and the
+    laws from the own pretext loss last."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for fit in report.fits:
         groups.setdefault(str(fit.get("law_name") or law_name(fit)), []).append(fit)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ecgscale.reporting import ReportInput, style
-from ecgscale.reporting.curves import Fit, input_of, law_title, scales, told, verdict
+from ecgscale.reporting.curves import Fit, input_of, law_title, purpose, scales, told, verdict
 from ecgscale.reporting.rows import FORM_KEYS, LOWER_IS_BETTER, PAIRED, contestant, floor, groups, records_of, title
 from ecgscale.reporting.style import ordered
 
@@ -215,10 +215,10 @@ def laws(report: ReportInput, fits: list[Fit], name: str) -> Table:
     head += ("runs", "status")
     formula = next((f"{f['formula']}. " for f in fits if f.get("formula")), "")
     caption = (
-        f"{formula}95 % bootstrap intervals over runs. Grey: cannot be read; it is what the optimiser left, not "
-        "a finding, and an interval may be the whole range that was searched. Status: how the optimiser ended "
-        "(“bound”: at a limit); hold-out: error at the largest level, fitted without it. Why: how much the loss "
-        "changes along each input over the measured range, with the p of a trend (permutation test)."
+        f"{purpose(fits[0])} {formula}95 % bootstrap intervals over runs. Grey: cannot be read; it is what the "
+        "optimiser left, not a finding, and an interval may be the whole range that was searched. Status: how the "
+        "optimiser ended (“bound”: at a limit); hold-out: error at the largest level, fitted without it. Why: how much "
+        "the loss changes along each input over the measured range, with the p of a trend (permutation test)."
     )
     caption += f" {FLOOR_NOTE}" if floored and len(exponents) > 1 else ""
     records = [{k: v for k, v in f.items() if k != "samples"} for f in fits]

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ecgscale.fitting import REVISION, fit
+from ecgscale.fitting.uncertainty import MIN_LEVELS
 from ecgscale.lab import Lab, read_json, write_json
 from ecgscale.laws import Law
 from ecgscale.spec import digest, part, part_class
@@ -18,6 +19,9 @@ from ecgscale.study.workers import Workers
 ID_PROBE = "id-probe"  # the common axis: linear probe on the source labels of the in-distribution corpus
 _Job = tuple[Law, pd.DataFrame, int]  # and the resamples
 PRETEXT = "pretext"  # the own objective's held-out loss
+PASSES = 1.05  # times that records are drawn: beyond it runs differ
+# of a curve's columns in a fit, whose own `objective` is what it minimised
+NAMES = ("backbone", "pretraining", "pretrain", "eval_corpus", "task", "protocol")
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,13 @@ class Wanted:
         return ".".join([m["law_name"], self._arm, m["eval_corpus"], m["task"], m["protocol"], "json"])
 
     @property
+    def family(self) -> str:
+        """`<backbone>-<objective>`."""
+        return f"{self.meta['backbone']}-{self.meta['pretraining']}"
+
+    @property
     def _arm(self) -> str:
-        names = [self.meta["backbone"], self.meta["objective"], *([self.meta["pretrain"]] if self.several else [])]
-        return "-".join(names)
+        return "-".join([self.family, *([self.meta["pretrain"]] if self.several and self.meta["pretrain"] else [])])
 
 
 def select(table: pd.DataFrame, roles: tuple[str, ...] = ("grid",)) -> pd.DataFrame:
@@ -77,8 +85,14 @@ def wanted(table: pd.DataFrame, floors: dict[str, dict[str, float]]) -> list[Wan
             fits.append(_want(part("laws", {"name": "power", "input": axis}), edge, meta, f"power-{axis}"))
     for _, family in rows.groupby(["backbone", "objective", "pretrain"], sort=True):
         fits += _transfers(family)
+    whole = select(table, ("grid", "branch"))
+    for meta, group in _curves(common_axis(whole), floors):
+        if _repeat(group):
+            fits.append(_want(part("laws", "data_constrained"), group, meta, "data_constrained"))
+    for meta, group in few_labels(table):
+        fits.append(_want(part("laws", "learning_curve"), group, meta, "learning_curve"))
     if (table["role"] == "branch").any():
-        for meta, group in _curves(select(table, ("grid", "branch")), floors):
+        for meta, group in _curves(whole, floors):
             edge = group[(group["N"] == group["N"].max())]
             edge = edge[edge["D"] == edge["D"].max()]
             fits.append(_want(part("laws", {"name": "power", "input": "seen"}), edge, meta, "power-seen"))
@@ -86,11 +100,45 @@ def wanted(table: pd.DataFrame, floors: dict[str, dict[str, float]]) -> list[Wan
     return [replace(want, several=several) for want in fits]
 
 
+def common_axis(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows on which all families meet in distribution, the source labels, measured with all labels: where
+    laws that are asked once a family are asked."""
+    return rows[(rows["split"] == "id") & (rows["task"] != PRETEXT) & (rows["unit"] == "nats") & _all_labels(rows)]
+
+
+def _all_labels(rows: pd.DataFrame) -> pd.Series:
+    return rows["label_fraction"] == 1 if "label_fraction" in rows else pd.Series(True, rows.index)
+
+
+def _repeat(rows: pd.DataFrame) -> bool:
+    """Whether cells drew their records differently often, and records drawn have the levels of an axis: else what a
+    repeat is worth cannot be told from what a new record is."""
+    passes = rows["seen"] / rows["D"]
+    return bool(passes.max() > PASSES * passes.min()) and rows["seen"].nunique() >= MIN_LEVELS
+
+
+def few_labels(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Yield the losses of a task against its number of labels: of every family at its largest N, then D, and of random
+    weights of its backbone at their largest N."""
+    if "labelled" not in table or table["labelled"].isna().all():
+        return
+    asked = (table["role"] == "grid") | ((table["role"] == "baseline") & (table["objective"] == "random"))
+    losses = (table["metric"] == "loss") & (table["part"] == "test") & table["value"].notna()
+    rows = table[asked & losses & table["labelled"].notna()]
+    largest = rows.groupby(["backbone", "objective", "pretrain"])["N"].transform("max")
+    rows = rows[rows["N"] == largest]
+    rows = rows[rows["D"] == rows.groupby(["backbone", "objective", "pretrain"])["D"].transform("max")]
+    rows = rows.assign(protocol=rows["protocol"].str.replace(r"-1of\d+$", "", regex=True))
+    for meta, group in _curves(rows, {}):
+        if group["labelled"].nunique() > 1:
+            yield meta, group.astype({"labelled": float})
+
+
 def _curves(rows: pd.DataFrame, floors: dict[str, dict[str, float]]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """Yield what is one curve to a law, and how it is called."""
     columns = ["backbone", "objective", "pretrain", "eval_corpus", "task", "protocol"]
     for keys, group in rows.groupby(columns, sort=True):
-        meta: dict[str, Any] = dict(zip(columns, keys, strict=True))
+        meta: dict[str, Any] = dict(zip(NAMES, keys, strict=True))
         known = floors.get(meta["eval_corpus"], {}).get(meta["task"])
         yield meta | {"split": str(group["split"].iloc[0]), "known_floor": known}, group
 
@@ -112,7 +160,7 @@ def _transfers(family: pd.DataFrame) -> list[Wanted]:
         for keys, group in family[family["split"] == "ood"].groupby(["eval_corpus", "task", "protocol"], sort=True):
             frame = group.join(x, on="run").dropna(subset=["L_ID"])
             meta = {
-                "backbone": group["backbone"].iloc[0], "objective": group["objective"].iloc[0],
+                "backbone": group["backbone"].iloc[0], "pretraining": group["objective"].iloc[0],
                 "pretrain": group["pretrain"].iloc[0], "split": "ood", "id_axis": axis,
                 **dict(zip(("eval_corpus", "task", "protocol"), keys, strict=True)),
             }  # fmt: skip
@@ -156,7 +204,7 @@ def fit_all(
         dumps[want.file] = {
             **want.meta,
             **dump,
-            "family": f"{want.meta['backbone']}-{want.meta['objective']}",
+            "family": want.family,
             "source": source,
         }
         write_json(folder / want.file, dumps[want.file])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ecgscale.evaluation.bootstrap import paired_difference
+from ecgscale.evaluation.evaluate import EvalSpec
 from ecgscale.lab import COLUMNS, Lab
 from ecgscale.runs import RunResult
 from ecgscale.spec import digest
@@ -30,6 +32,7 @@ def build_table(plan: Plan, lab: Lab, failures: dict[str, str] | None = None) ->
     """
     lab = IndexedLab(lab, plan.study.name)
     gathered = _Rows()
+    few = any(e.spec.fraction < 1 for p in plan.runs.values() for e in p.evaluations)
     for planned in plan.runs.values():
         if planned.provisional:
             continue
@@ -41,10 +44,12 @@ def build_table(plan: Plan, lab: Lab, failures: dict[str, str] | None = None) ->
             gathered.add({**base, "status": status, "reason": reason or "not run yet"}, [({}, [{}])])
             continue
         result = RunResult.model_construct(**stored)  # written by `Lab.finish`, of a spec that hashes to its uid
-        measured = [_evaluation_rows(lab, planned, result, e) for e in planned.evaluations]
+        measured = [_evaluation_rows(lab, planned, result, e, few) for e in planned.evaluations]
         gathered.add(base, [*_result_rows(planned, result), *measured])
     nothing = {"N": 0, "N_total": 0, "seen": 0, "C": 0.0}
-    rows = [(nothing | _eval_columns(e), load_evaluation(lab, HANDCRAFTED, e.spec) or []) for e in plan.handcrafted]
+    rows = [
+        (nothing | _eval_columns(e, few), load_evaluation(lab, HANDCRAFTED, e.spec) or []) for e in plan.handcrafted
+    ]
     gathered.add(_handcrafted_columns(plan), rows)
     for e in plan.encoded:
         base = {**_handcrafted_columns(plan), "status": "skipped", "reason": e.not_by_hand}
@@ -57,7 +62,7 @@ def build_table(plan: Plan, lab: Lab, failures: dict[str, str] | None = None) ->
     frame["label_fraction"] = frame["label_fraction"].astype("float64").fillna(1.0)
     for column in ("N", "N_total", "D", "seen", "C", "lr", "value", "lo", "hi"):
         frame[column] = frame[column].astype("float64")
-    for column in ("seed", "step", "batch", "steps", "labels", "n", "n_pos", "left_out"):
+    for column in ("seed", "step", "batch", "steps", "labels", "labelled", "n", "n_pos", "left_out"):
         frame[column] = frame[column].astype("Int64")
     return frame
 
@@ -156,15 +161,23 @@ def _result_rows(planned: PlannedRun, result: RunResult) -> list[tuple[_Row, lis
     return found
 
 
-def _eval_columns(planned: PlannedEval) -> dict[str, Any]:
-    return {
+def _eval_columns(planned: PlannedEval, few: bool = False) -> dict[str, Any]:
+    columns: dict[str, Any] = {
         "eval_corpus": planned.source.label, "split": planned.split, "shift": planned.shift, "task": planned.title,
     }  # fmt: skip
+    return columns | {"labelled": _labelled(planned.spec, planned.source.path)} if few else columns
 
 
-def _evaluation_rows(lab: Lab, planned: PlannedRun, result: RunResult, e: PlannedEval) -> tuple[_Row, list[_Row]]:
+@lru_cache(maxsize=1024)
+def _labelled(spec: EvalSpec, path: Path) -> int:
+    return spec.labelled(opened(path))
+
+
+def _evaluation_rows(
+    lab: Lab, planned: PlannedRun, result: RunResult, e: PlannedEval, few: bool
+) -> tuple[_Row, list[_Row]]:
     name, step = next(iter(chosen_steps(planned.run, result).items()))
-    common = {**_at(planned.run, result, name, step), **_eval_columns(e)}
+    common = {**_at(planned.run, result, name, step), **_eval_columns(e, few)}
     return common, load_evaluation(lab, planned.run.uid, e.spec) or []
 
 
