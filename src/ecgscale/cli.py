@@ -156,7 +156,8 @@ def advise(
     params: Annotated[float | None, typer.Option("--params", min=1, help="Largest N, parameters.")] = None,
     records: Annotated[float | None, typer.Option("--records", min=1, help="Unlabelled ECGs there are.")] = None,
     labels: Annotated[
-        float | None, typer.Option("--labels", min=1, help="Of these, with labels: all a supervised family can use.")
+        float | None,
+        typer.Option("--labels", min=1, help="ECGs with labels: all a supervised family can use; the task's own, too."),
     ] = None,
     flops: Annotated[float | None, typer.Option("--flops", min=1, help="Compute of one training, FLOP.")] = None,
     hours: Annotated[

@@ -61,6 +61,51 @@ class Cost:
         return np.asarray(compute) / (self.factor * self.passes * np.asarray(size) ** self.exponent)
 
 
+@dataclass(frozen=True)
+class Steps:
+    """C = factor * N^exponent * seen, in FLOP: every run draws the same number of records, whatever D is.
+
+    Attributes:
+        factor, exponent, error: As of `Cost`.
+        seen: Records drawn by a run, repeats included.
+    """
+
+    factor: float
+    exponent: float
+    seen: float
+    error: float = 0.0
+
+    def size(self, compute: Any) -> Array:
+        """Return N, the size that C trains for `seen` records."""
+        return np.asarray((np.asarray(compute) / (self.factor * self.seen)) ** (1 / self.exponent))
+
+
+def measured_steps(size: Any, compute: Any, seen: Any, tolerance: float = 0.05) -> Steps:
+    """Fit c(N) = c0 N^g to measured runs that all drew the same number of records.
+
+    Args:
+        size, compute, seen: N, C and records drawn of the runs, each [run].
+        tolerance: Largest relative difference between records drawn that counts as one number.
+
+    Raises:
+        PlanError: fewer than 2 sizes, a value that is not positive, or several numbers of records drawn.
+    """
+    n, c, s = (np.asarray(v, np.float64) for v in (size, compute, seen))
+    factor, exponent, error = _per_record(n, c, s)
+    if s.max() > s.min() * (1 + tolerance):
+        raise PlanError(f"the runs drew {s.min():,.0f} to {s.max():,.0f} records, and one rule needs one number")
+    return Steps(factor, exponent, float(np.exp(np.log(s).mean())), error)
+
+
+def _per_record(n: Array, c: Array, s: Array) -> tuple[float, float, float]:
+    """Return c0, g and the largest relative error of c(N) = c0 N^g on measured N, C and records drawn [run]."""
+    if min(v.min(initial=np.inf) for v in (n, c, s)) <= 0 or len(np.unique(n)) < 2:
+        raise PlanError("a cost needs runs of at least 2 sizes with positive N, C, seen and D; leave baselines out")
+    slope, constant = np.polyfit(np.log(n), np.log(c / s), 1)
+    error = np.abs(np.exp(constant + slope * np.log(n)) * s / c - 1).max()
+    return float(np.exp(constant)), float(slope), float(error)
+
+
 def measured_cost(size: Any, compute: Any, seen: Any, data: Any, tolerance: float = 0.05) -> Cost:
     """Fit c(N) = c0 N^g to measured runs and check that one number of passes holds.
 
@@ -72,17 +117,14 @@ def measured_cost(size: Any, compute: Any, seen: Any, data: Any, tolerance: floa
         PlanError: fewer than 2 sizes, a value that is not positive, or cells with several numbers of passes.
     """
     n, c, s, d = (np.asarray(v, np.float64) for v in (size, compute, seen, data))
-    if min(v.min(initial=np.inf) for v in (n, c, s, d)) <= 0 or len(np.unique(n)) < 2:
-        raise PlanError("a cost needs runs of at least 2 sizes with positive N, C, seen and D; leave baselines out")
+    factor, exponent, error = _per_record(n, c, np.where(d > 0, s, 0.0))
     passes = s / d
     if passes.max() > passes.min() * (1 + tolerance):
         raise PlanError(
             f"the runs took {passes.min():.3g} to {passes.max():.3g} passes over their records, and C = c(N) e D needs "
             "one number; fit data_constrained, or take the rows of one number of passes"
         )
-    slope, constant = np.polyfit(np.log(n), np.log(c / s), 1)
-    error = np.abs(np.exp(constant + slope * np.log(n)) * s / c - 1).max()
-    return Cost(float(np.exp(constant)), float(slope), float(np.exp(np.log(passes).mean())), float(error))
+    return Cost(factor, exponent, float(np.exp(np.log(passes).mean())), error)
 
 
 def loss(params: Params, size: Any, data: Any) -> Array:

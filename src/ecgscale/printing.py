@@ -38,7 +38,7 @@ def finite(value: Any) -> Any:
 
 def between(lo: float, hi: float, form: str = ".3g") -> str:
     """Return `[lo, hi]`, or that no interval is known."""
-    return f"[{lo:{form}}, {hi:{form}}]" if math.isfinite(lo) and math.isfinite(hi) else "[no interval]"
+    return f"[{lo:{form}}, {hi:{form}}]" if math.isfinite(lo) and math.isfinite(hi) else "(no interval)"
 
 
 def print_fits(dumps: Sequence[dict[str, Any]], as_json: bool, out: Path | None = None) -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from ecgscale.answers import advice as advices
 from ecgscale.answers.advice import Advice, Budget, Change
 from ecgscale.answers.families import AdviceError, Question, grid, read
+from ecgscale.answers.few_labels import Expected, curves_of, expected
 from ecgscale.answers.next_runs import IDENTIFIED, next_runs
 from ecgscale.answers.published import STUDY, exponents
 from ecgscale.answers.rehearsal import planted_of, simulate
@@ -37,11 +38,14 @@ def show_advice(
         raise AdviceError("give a study whose laws should answer, or --published")
     question, families = read(lab, name_of(study), task, protocol)
     found = advices.advise(families, budget)
+    few = () if budget.labels is None else expected(curves_of(lab, question), budget.labels)
     if as_json:
         print_json({"schema": "ecgscale.advice/1", "source": "study", **asdict(question), "budget": asdict(budget),
-                    **asdict(found)})  # fmt: skip
+                    **asdict(found), "few_labels": [asdict(e) for e in few]})  # fmt: skip
         return
     _print_advice(question, found)
+    if budget.labels is not None:
+        _print_few(question, few, budget.labels)
 
 
 def show_next(
@@ -151,6 +155,22 @@ def _print_advice(question: Question, found: Advice) -> None:
         print(f"note: {note}")
     for family, why in found.left_out.items():
         print(f"not ranked: {family}: {why}")
+
+
+def _print_few(question: Question, few: Sequence[Expected], labels: float) -> None:
+    """Print what so many labels of the task itself are worth."""
+    if not few:
+        print(f"{question.task} was not measured with few labels, so what {labels:,.0f} labels of its own would give "
+              "is not known: add evaluations with `fraction` to the study")  # fmt: skip
+        return
+    print(f"with {labels:,.0f} labelled records of {question.task} itself, the largest run of each family, by its "
+          "learning curve:")  # fmt: skip
+    table = Table("family", "expected loss [95 % interval]", "curve", "measured with")
+    for e in few:
+        far = "; far outside" if e.far else ""
+        table.add_row(e.family, f"{e.loss:.4g} {between(*e.interval, '.4g')}", e.status + far,
+                     f"{e.measured[0]:,.0f} to {e.measured[1]:,.0f}")  # fmt: skip
+    print_whole(table)
 
 
 def _sentence(change: Change) -> str:

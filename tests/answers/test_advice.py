@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 
 from ecgscale.answers.advice import Budget, advise
-from ecgscale.answers.families import AdviceError, Family, grid, read
+from ecgscale.answers.families import AdviceError, Family, Question, grid, read
+from ecgscale.answers.few_labels import curves_of, expected
 from ecgscale.fitting import fit
 from ecgscale.lab import write_json
+from ecgscale.laws.learning_curve import LearningCurve
 from ecgscale.laws.scaling import Scaling
 from ecgscale.planning import Cost, crossing, loss, optimal
 
@@ -75,6 +77,44 @@ def test_compute_is_spent_at_the_optimum_within_the_other_limits() -> None:
     assert (small.size, small.data > data) == (1e5, True)
 
 
+def test_compute_buys_size_where_every_run_drew_the_same_number_of_records() -> None:
+    steps = family("better", 1)
+    assert steps.runs is not None
+    drawn = steps.runs.assign(seen=100_000.0, C=6.0 * steps.runs["N"] ** 0.9 * 100_000.0)
+    option = advise([replace(steps, runs=drawn)], Budget(flops=6.0 * 1e6**0.9 * 1e5, records=32_000)).options[0]
+    assert (option.size, option.data) == (pytest.approx(1e6), 32_000)
+    assert option.allocation is None and "whatever D" in option.notes[-1]
+    assert option.loss == pytest.approx(float(loss(BASE, 1e6, 32_000)), rel=0.02)
+    plenty = advise([replace(steps, runs=drawn)], Budget(flops=6.0 * 1e6**0.9 * 1e5, records=1e6)).options[0]
+    assert plenty.data == pytest.approx(100_000)  # no more than are drawn
+    mixed = drawn.assign(seen=drawn["D"] * drawn["N"] / 1e4)
+    with pytest.raises(AdviceError, match="--passes"):
+        advise([replace(steps, runs=mixed)], Budget(flops=1e14))
+
+
+def test_what_lies_below_the_smallest_is_extrapolated_too() -> None:
+    option = advise([family("better", 1)], Budget(params=2e3, records=32_000)).options[0]
+    assert option.beyond["N"] == pytest.approx(10)
+    assert "N lies 10 times outside" in option.notes[-1]
+
+
+def test_a_learning_curve_says_what_labels_of_the_task_are_worth(tmp_path: Path) -> None:
+    labels = np.tile(np.geomspace(20, 2000, 6), 2)
+    folder = tmp_path / "studies" / "toy" / "fits"
+    folder.mkdir(parents=True)
+    where = {"eval_corpus": "ludb", "task": "rhythm", "protocol": "linear", "pretrain": ""}
+    for name, floor in (("s4-cpc", 0.1), ("s4-random", 0.3)):
+        noise = np.exp(0.002 * np.random.default_rng(0).standard_normal(len(labels)))
+        frame = pd.DataFrame({"labelled": labels, "value": (floor + labels**-0.5) * noise})
+        made = fit(LearningCurve(), frame, bootstraps=50).dump()
+        write_json(folder / f"learning_curve.{name}.ludb.rhythm.linear.json", {**made, **where, "family": name})
+    found = expected(curves_of(tmp_path, Question("toy", "ludb", "rhythm", "linear")), 100)
+    assert [e.family for e in found] == ["s4-cpc", "s4-random"]
+    assert [e.loss for e in found] == pytest.approx([0.2, 0.4], rel=0.02)
+    assert found[0].interval[0] < 0.2 < found[0].interval[1] and not found[0].far
+    assert expected(curves_of(tmp_path, Question("toy", "ludb", "other", "linear")), 100) == ()
+
+
 def test_labels_limit_supervised_families_only() -> None:
     both = [family("supervised", 1), family("self-supervised", 1)]
     found = advise(both, Budget(params=1e6, records=32_000, labels=1000))
@@ -88,7 +128,7 @@ def test_what_was_not_identified_is_not_extrapolated_and_far_answers_say_so() ->
         advise([flat], Budget(params=1e7, records=32_000))
     found = advise([flat, family("better", 1)], Budget(params=1e7, records=32_000))
     assert set(found.left_out) == {"flat"}
-    assert "extrapolation" in found.options[0].notes[-1]
+    assert "extrapolated" in found.options[0].notes[-1]
     with pytest.raises(AdviceError, match="compute was not measured"):
         advise([replace(flat, runs=None)], Budget(flops=1e14))
 

@@ -88,7 +88,7 @@ def advise(families: Sequence[Family], budget: Budget) -> Advice:
     shares = (lowest / lowest.sum(axis=0)).mean(axis=1)
     order = np.argsort([p.expected for p in places], kind="stable")
     options = tuple(places[i].option(losses[i], float(shares[i])) for i in order)
-    notes = _notes(budget, usual, options)
+    notes = _notes(budget, usual, options, assumed=any(p.assumes_records for p in places))
     if budget.hours is not None:
         notes += tuple(f"{p.family.name}: an hour buys {3600 * p.family.flops_per_second:.3g} FLOP, measured on "
                        f"{p.family.device or 'an unknown device'} at its largest size" for p in places)  # fmt: skip
@@ -157,11 +157,11 @@ def _change(places: Sequence[Place], axis: str, other: int, asked: float, end: f
     return Change(axis, float(where("params")[0]) * unit, (lo * unit, hi * unit), share, name, asked * unit)
 
 
-def _notes(budget: Budget, usual: dict[str, float], options: Sequence[Option]) -> tuple[str, ...]:
+def _notes(budget: Budget, usual: dict[str, float], options: Sequence[Option], assumed: bool) -> tuple[str, ...]:
     notes = []
     if not budget.compute and budget.params is None:
         notes.append(f"no --params given: N = {usual['N']:,.0f}, the largest that every family was trained at")
-    if not budget.compute and budget.records is None:
+    if assumed:
         notes.append(f"no --records given: D = {usual['D']:,.0f}, the most that every family was trained on")
     if budget.passes is not None:
         notes.append(f"every record is taken to be drawn {budget.passes:g} times; the laws were measured with the "

@@ -1,4 +1,9 @@
-"""Where a family stands under a budget: the N and D that its law would choose within the limits, and the loss there."""
+"""Where a family stands under a budget: the N and D that its law would choose within the limits, and the loss there.
+
+Compute is spent by the rule that the runs followed: where all drew their records equally often, C = c(N) e D, and N and
+D share it; where all drew the same number S of records (equal steps), C = c(N) S whatever D is, so that compute buys
+size and D is all there is, up to S. c(N) is the measured FLOP per record drawn.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +19,12 @@ from ecgscale.planning import (
     Cost,
     Params,
     PlanError,
+    Steps,
     allocate,
     interval,
     loss,
     measured_cost,
+    measured_steps,
     optimal,
     unpaired,
 )
@@ -35,7 +42,7 @@ class Budget:
         labels: Those of them with labels.
         flops: C of one training, FLOP.
         hours: The same as hours of the device that the study ran on.
-        passes: Times a record is drawn; None for what the study did, which must then be one number.
+        passes: Times a record is drawn; None for what the study did: one number of passes, or of records drawn.
     """
 
     params: float | None = None
@@ -60,8 +67,8 @@ class Option:
         loss, interval: Expected there, with 95 % interval.
         best: Probability of the lowest loss.
         status: Of the fit.
-        beyond: {"N", "D"}: times the largest measured value; above 1 is an extrapolation.
-        allocation: The unconstrained optimum where compute is the budget, else None.
+        beyond: {"N", "D"}: times the largest measured value, or times below the smallest; above 1 is an extrapolation.
+        allocation: The unconstrained optimum where compute is the budget and N and D share it, else None.
         notes: What weakens the answer, in sentences.
     """
 
@@ -92,7 +99,9 @@ class Place:
         self.cost = _cost(family, budget) if budget.compute else None
         self.compute = _compute(family, budget)
         self.most = float("inf") if budget.params is None else budget.params
-        self.records = budget.records if budget.records is not None else float("inf") if self.cost else usual["D"]
+        self.assumes_records = budget.records is None and not isinstance(self.cost, Cost)  # none were named or bought
+        asked = float("inf") if budget.records is None else budget.records
+        self.records = usual["D"] if self.assumes_records else asked
         if self.cost is None:
             place: tuple[Any, Any] = budget.params or usual["N"], self.capped(self.records)
         else:
@@ -120,6 +129,9 @@ class Place:
         """Return the N and D that are best for C within the other limits, by the fitted law."""
         assert self.cost is not None
         most = self.capped(self.records)
+        if isinstance(self.cost, Steps):
+            size = np.minimum(self.cost.size(compute), self.most)
+            return size, np.broadcast_to(np.minimum(most, self.cost.seen), size.shape)
         size, _ = optimal(self.params, compute, self.cost)
         low, high = self.family.fit.ranges["N"]
         size = np.where(np.isnan(size), high if self.params["B"] <= 0 else low, size)  # one term absent: an end
@@ -138,18 +150,24 @@ class Place:
         return loss(of, x, self.data) if axis == "N" else loss(of, self.size, self.capped(x))
 
     def beyond(self) -> dict[str, float]:
-        """Return how far N and D lie beyond the largest that was measured."""
-        return {a: v / self.family.fit.ranges[a][1] for a, v in (("N", self.size), ("D", self.data))}
+        """Return N and D over the largest that was measured; below the smallest, how many times below."""
+        ends = self.family.fit.ranges
+        return {
+            a: v / ends[a][1] if v >= ends[a][0] else ends[a][0] / v for a, v in (("N", self.size), ("D", self.data))
+        }
 
     def option(self, drawn: Array, best: float) -> Option:
         """Return the place as an answer."""
         fit, notes = self.family.fit, []
         if fit.status != "converged":
             notes.append(f"law {fit.status}: {'; '.join(fit.warnings)}" if fit.warnings else f"law {fit.status}")
-        notes += [f"{axis} is {times:.3g} times the largest measured: an extrapolation, its interval is too narrow"
+        notes += [f"{axis} lies {times:.3g} times outside what was measured: extrapolated, its interval is too narrow"
                   for axis, times in self.beyond().items() if times > FAR]  # fmt: skip
         allocation = None
-        if self.cost is not None:
+        if isinstance(self.cost, Steps):
+            notes.append(f"its runs drew {self.cost.seen:,.0f} records each, whatever D: C = {self.cost.factor:.4g} "
+                         f"N^{self.cost.exponent:.3g} x these, so compute buys size and D is all there is")  # fmt: skip
+        elif self.cost is not None:
             try:
                 allocation = allocate(self.params, self.samples, self.compute, self.cost)
             except PlanError as error:
@@ -158,7 +176,7 @@ class Place:
                       fit.status, self.beyond(), allocation, tuple(notes))  # fmt: skip
 
 
-def _cost(family: Family, budget: Budget) -> Cost:
+def _cost(family: Family, budget: Budget) -> Cost | Steps:
     runs = family.runs
     if runs is None or runs.empty:
         raise AdviceError("its compute was not measured")
@@ -166,8 +184,13 @@ def _cost(family: Family, budget: Budget) -> Cost:
     try:
         return measured_cost(runs["N"], runs["C"], runs["seen"], records)
     except PlanError as error:
-        hint = "" if budget.passes is not None else ", or say with --passes how often a record will be drawn"
-        raise AdviceError(f"{error}{hint}") from None
+        if budget.passes is not None:
+            raise AdviceError(str(error)) from None
+        refused = str(error)
+    try:
+        return measured_steps(runs["N"], runs["C"], runs["seen"])
+    except PlanError:
+        raise AdviceError(f"{refused}, or say with --passes how often a record will be drawn") from None
 
 
 def _compute(family: Family, budget: Budget) -> float:
