@@ -14,7 +14,9 @@ from ecgscale.answers import advice as advices
 from ecgscale.answers.advice import Advice, Budget, Change
 from ecgscale.answers.families import AdviceError, Question, grid, read
 from ecgscale.answers.few_labels import Expected, curves_of, expected
-from ecgscale.answers.next_runs import IDENTIFIED, next_runs
+from ecgscale.answers.gap import Gap, gap_of
+from ecgscale.answers.new_levels import Level, new_levels
+from ecgscale.answers.next_runs import IDENTIFIED, askable, propose
 from ecgscale.answers.published import STUDY, exponents
 from ecgscale.answers.rehearsal import planted_of, simulate
 from ecgscale.printing import between, print_json, print_whole
@@ -59,10 +61,15 @@ def show_next(
     """
     question, families = read(lab, name_of(study), task, protocol)
     grids = {f.name: grid(lab, question.study, f.name) for f in families}
-    found, left_out = next_runs(families, grids, budget, place, repeats)
+    asked = askable(families, grids, place)
+    found = propose(asked.designs, asked.cells, budget, repeats)
+    able = [f for f in families if f.name in asked.designs]
+    levels = [level for f in able for level in new_levels(f, asked.designs[f.name], *grids[f.name])]
+    gap = gap_of(able, grids, place, repeats)
     if as_json:
         print_json({"schema": "ecgscale.next/1", **asdict(question), "budget": budget, "place": place, **asdict(found),
-                    "left_out": left_out})  # fmt: skip
+                    "left_out": asked.left_out, "levels": [asdict(level) for level in levels],
+                    "gap": None if gap is None else asdict(gap)})  # fmt: skip
         return
     print(f"{question.study}, {question.label} ({question.protocol}): {len(found.picks)} runs, "
           f"{found.picks[-1].spent:.3g} of {budget:.3g} hours of one worker")  # fmt: skip
@@ -76,7 +83,10 @@ def show_next(
         known = (f"{t} within a factor {before[t]:.3g} now, {after[t]:.3g} after" for t in before)
         print(f"{name}: at 95 %, {'; '.join(known)}")
     print(_needed(found.needed))
-    for family, why in left_out.items():
+    _print_levels(levels, found.before, budget)
+    if gap is not None:
+        print(_apart(gap, budget))
+    for family, why in asked.left_out.items():
         print(f"left out: {family}: {why}")
 
 
@@ -116,6 +126,36 @@ def show_rehearsal(grids: Mapping[str, tuple[Sequence[float], Sequence[float]]],
           "held: share of the intervals that hold the planted value; detectable: in 80 % of such studies")  # fmt: skip
     for why in left_out:
         print(f"left out: {why}")
+
+
+def _print_levels(levels: Sequence[Level], before: Mapping[str, Mapping[str, float]], budget: float) -> None:
+    """Print the best new level of each family and axis: what the grid does not have yet."""
+    best: dict[tuple[str, str], Level] = {}
+    for level in sorted(levels, key=lambda level: -level.gain):
+        best.setdefault((level.family, level.axis), level)
+    print("new levels, one run at every level of the other axis, the best of each axis by what it narrows per hour:")
+    table = Table("family", "level", "runs", "hours", "expected, at 95 % within a factor")
+    for level in best.values():
+        now = before[level.family]
+        known = "; ".join(f"{t} {now[t]:.3g} now, {f:.3g} after" for t, f in level.factors.items())
+        there = "inside" if level.where == "between" else level.where
+        hours = f"{level.cost:.3g}" + (" (above the budget)" if level.cost > budget else "")
+        what = f"{level.axis} = {level.value:,.0f} ({there} the grid)"
+        table.add_row(level.family, what, str(len(level.cells)), hours, known)
+    print_whole(table)
+
+
+def _apart(gap: Gap, budget: float) -> str:
+    """Say how far apart the two best families are and what it takes to tell."""
+    words = (f"{gap.first} is ahead of {gap.second} at N = {gap.place[0]:,.0f}, D = {gap.place[1]:,.0f}: the second's "
+             f"loss is {gap.ratio:.3g} {between(*gap.interval)} times as large; ")  # fmt: skip
+    if gap.runs == 0:
+        return words + "the two can be told apart now"
+    if gap.runs == float("inf"):
+        return words + "these cells cannot tell the two apart"
+    within = "" if gap.hours <= budget else ", not within this budget"
+    return words + (f"about {gap.runs:.0f} more runs of the two, {gap.hours:.3g} hours, would tell them apart if the "
+                    f"gap is what it seems{within}")  # fmt: skip
 
 
 def _needed(hours: float) -> str:

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from ecgscale.answers.families import AdviceError, Family
+from ecgscale.answers.gap import gap_of
+from ecgscale.answers.new_levels import new_levels
 from ecgscale.answers.next_runs import HUBER, Cell, Design, cells_of, design_of, propose
 from ecgscale.fitting import fit
 from ecgscale.laws import Array
@@ -57,6 +59,47 @@ def test_the_family_and_the_place_that_are_not_known_get_the_runs() -> None:
     there = propose({"known": design(wide, (2e4, 64_000.0))}, cells[:2], 1.0)
     assert there.picks[0].cell.N == 2e4
     assert there.needed == 0
+
+
+def study(name: str, seed: int, **truth: float) -> Family:
+    """Return a family of a small grid whose runs took seconds in proportion to N D."""
+    runs = runs_at(np.geomspace(2e4, 2e5, 4), np.geomspace(500, 8_000, 4))
+    noise = np.exp(0.02 * np.random.default_rng(seed).standard_normal(len(runs)))
+    frame = runs.assign(value=loss(TRUTH | truth, runs["N"], runs["D"]) * noise)
+    return Family(name, fit(Scaling(), frame, bootstraps=100), runs=runs.assign(seconds=1e-7 * runs["N"] * runs["D"]))
+
+
+GRID = ((2e4, 43_000, 93_000, 2e5), (500, 1260, 3175, 8_000))
+
+
+def test_new_levels_are_the_grids_own_steps_with_a_price() -> None:
+    family = study("f", 1)
+    levels = {(x.axis, x.where): x for x in new_levels(family, design_of(family), *GRID)}
+    assert set(levels) == {(a, w) for a in "ND" for w in ("above", "below")}  # no gap inside is wider than a step
+    above = levels["N", "above"]
+    assert above.value == pytest.approx(2e5 * 10 ** (1 / 3), rel=0.02)
+    assert sorted(c.D for c in above.cells) == list(map(float, GRID[1]))
+    assert above.cost == pytest.approx(1e-7 * above.value * sum(GRID[1]) / 3600, rel=0.05)
+    assert above.factors["alpha"] < design_of(family).factors()["alpha"]
+    order = [x.gain for x in new_levels(family, design_of(family), *GRID)]
+    assert order == sorted(order, reverse=True)
+    torn = new_levels(family, design_of(family), (2e4, 2e5), GRID[1])
+    assert [x.value for x in torn if (x.axis, x.where) == ("N", "between")] == [63_000]
+
+
+def test_a_gap_says_how_many_runs_would_tell_two_families_apart() -> None:
+    best, near, far = study("best", 1), study("near", 2, A=3.06), study("far", 3, A=6.0)
+    grids = dict.fromkeys(("best", "near", "far", "same"), GRID)
+    clear = gap_of([far, best], grids)
+    assert clear is not None and (clear.first, clear.second, clear.runs) == ("best", "far", 0)
+    assert clear.place == (2e5, 8_000) and clear.interval[0] > 1
+    close = gap_of([near, best], grids)
+    assert close is not None and {close.first, close.second} == {"best", "near"}
+    assert close.interval[0] < 1 < close.interval[1]
+    assert close.runs > 0
+    few = gap_of([near, best], grids, repeats=1)
+    assert few is not None and few.runs >= close.runs
+    assert gap_of([best], grids) is None
 
 
 def test_expected_intervals_are_those_of_refits_and_hours_follow_measured_times() -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ecgscale.answers.families import AdviceError, Family
+from ecgscale.answers.families import AdviceError, Family, common
 from ecgscale.answers.places import Budget, Option, Place
 from ecgscale.planning import Array, Params, PlanError, crossing, interval
 
@@ -72,7 +72,7 @@ def advise(families: Sequence[Family], budget: Budget) -> Advice:
         AdviceError: no family has a law that can be read there, or compute was asked for and is not known.
     """
     places, left_out = [], {}
-    usual = _common(families)
+    usual = common(families)
     for i, family in enumerate(families):
         try:
             places.append(Place(family, budget, usual, i))
@@ -96,12 +96,6 @@ def advise(families: Sequence[Family], budget: Budget) -> Advice:
         notes += ("a family that is not ranked may be better than those that are",)
     changes = tuple(_changes([places[i] for i in order]))
     return Advice(options, _gap(losses[order], options), changes, left_out, notes)
-
-
-def _common(families: Sequence[Family]) -> dict[str, float]:
-    """Return the largest N and D that every family was measured at."""
-    ranges = [f.fit.ranges for f in families]
-    return {axis: min((r[axis][1] for r in ranges), default=float("nan")) for axis in ("N", "D")}
 
 
 def _gap(losses: Array, options: Sequence[Option]) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,12 @@ def _question(study: str, dumps: list[dict[str, Any]], task: str | None, protoco
     what = "no task is named" if task is None else f"the task {task!r}"
     why = what if task is None else f"{what} {'means several' if fitting else 'is unknown'}"
     raise AdviceError(f"{study}: {why}; choose with --task and --protocol one of {choices}")
+
+
+def common(families: Sequence[Family]) -> dict[str, float]:
+    """Return the largest N and D that every family was measured at."""
+    ranges = [f.fit.ranges for f in families]
+    return {axis: min((r[axis][1] for r in ranges), default=float("nan")) for axis in ("N", "D")}
 
 
 def _family(lab: Lab, table: pd.DataFrame, dump: dict[str, Any], several: bool) -> Family:

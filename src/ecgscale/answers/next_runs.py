@@ -15,7 +15,7 @@ average over local information); greedy by gain over cost. `benchmarks/next_runs
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -165,16 +165,16 @@ def propose(designs: dict[str, Design], cells: Sequence[Cell], budget: float, re
         cheapest = min((c.cost for c in cells), default=float("nan"))
         raise AdviceError(f"no cell fits into {budget:.3g}: the cheapest costs {cheapest:.3g}")
     before = {name: d.factors() for name, d in designs.items()}
-    queues = [_Queue(designs, cells, repeats, power) for power in POWERS]
+    queues = [Queue(designs, cells, repeats, power) for power in POWERS]
     for queue in queues:
         while (i := queue.best(budget - queue.spent)) is not None:
             queue.take(i)
     chosen = min(queues, key=lambda q: q.width())
     after = {name: d.factors() for name, d in chosen.designs.items()}
-    return NextRuns(tuple(chosen.picks), before, after, _needed(_Queue(designs, cells, repeats, 1.0)))
+    return NextRuns(tuple(chosen.picks), before, after, _needed(Queue(designs, cells, repeats, 1.0)))
 
 
-def _needed(queue: _Queue) -> float:
+def _needed(queue: Queue) -> float:
     """Return what it costs until every target is identified; inf where these cells cannot do it."""
     while not queue.identified():
         if len(queue.picks) >= LONGEST or (i := queue.best(np.inf)) is None:
@@ -183,7 +183,7 @@ def _needed(queue: _Queue) -> float:
     return queue.spent
 
 
-class _Queue:
+class Queue:
     """Cells by gain over cost to a power, with what is already taken; the designs it is given stay as they are."""
 
     def __init__(self, designs: dict[str, Design], cells: Sequence[Cell], repeats: int, power: float) -> None:
@@ -229,12 +229,8 @@ class _Queue:
         return all(max(d.factors().values()) <= IDENTIFIED for d in self.designs.values())
 
 
-def cells_of(family: Family, sizes: Sequence[float], records: Sequence[float]) -> list[Cell]:
-    """Return the cells of a family's grid with their cost in hours, by a power law in N and D of the times measured.
-
-    Args:
-        family: With its finished runs.
-        sizes, records: Of the study's grid; a size that was trained keeps the N that was reached.
+def hours_of(family: Family) -> Callable[[float, float], float]:
+    """Return what a run at N and D takes in hours, a power law in both of the times measured.
 
     Raises:
         AdviceError: the runs' times are not known.
@@ -243,16 +239,75 @@ def cells_of(family: Family, sizes: Sequence[float], records: Sequence[float]) -
     known = None if runs is None else runs[runs["seconds"].notna() & (runs["seconds"] > 0)]
     if known is None or known.empty:
         raise AdviceError(f"{family.name}: how long its runs took is not stored, so hours cannot be counted")
-    reached = np.unique(known["N"].to_numpy(float))
-    levels = [float(min(reached, key=lambda r: abs(np.log(r / s)))) for s in sizes]
-    levels = [r if abs(np.log(r / s)) < np.log(1.2) else float(s) for r, s in zip(levels, sizes, strict=True)]
     columns = np.stack([np.ones(len(known)), np.log(known["N"]), np.log(known["D"])], axis=1)
     law = np.linalg.lstsq(columns, np.log(known["seconds"].to_numpy(float)), rcond=None)[0]
-    return [
-        Cell(family.name, n, float(d), float(np.exp(law @ [1.0, np.log(n), np.log(d)])) / 3600)
-        for n in dict.fromkeys(levels)
-        for d in records
-    ]
+    return lambda n, d: float(np.exp(law @ [1.0, np.log(n), np.log(d)])) / 3600
+
+
+def levels_of(family: Family, sizes: Sequence[float]) -> list[float]:
+    """Return the sizes of a grid; one that was trained keeps the N that was reached."""
+    reached = np.unique(family.runs["N"].to_numpy(float)) if family.runs is not None else np.array(sizes, float)
+    nearest = [float(min(reached, key=lambda r: abs(np.log(r / s)))) for s in sizes]
+    levels = [r if abs(np.log(r / s)) < np.log(1.2) else float(s) for r, s in zip(nearest, sizes, strict=True)]
+    return list(dict.fromkeys(levels))
+
+
+def cells_of(family: Family, sizes: Sequence[float], records: Sequence[float]) -> list[Cell]:
+    """Return the cells of a family's grid with their cost in hours.
+
+    Args:
+        family: With its finished runs.
+        sizes, records: Of the study's grid.
+
+    Raises:
+        AdviceError: the runs' times are not known.
+    """
+    price = hours_of(family)
+    return [Cell(family.name, n, float(d), price(n, float(d))) for n in levels_of(family, sizes) for d in records]
+
+
+@dataclass(frozen=True)
+class Askable:
+    """The families whose next runs can be judged.
+
+    Attributes:
+        designs: {family: what its runs say}.
+        cells: What could be run, of all of them.
+        left_out: {family: why it cannot be judged}.
+    """
+
+    designs: dict[str, Design]
+    cells: list[Cell]
+    left_out: dict[str, str]
+
+
+def askable(
+    families: Sequence[Family],
+    grids: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    place: tuple[float, float] | None = None,
+) -> Askable:
+    """Return what can be asked of several families.
+
+    Args:
+        families: Of a study.
+        grids: {family: sizes and records of its cells}.
+        place: (N, D) whose loss is the question; None for both exponents.
+
+    Raises:
+        AdviceError: no family can be simulated.
+    """
+    found = Askable({}, [], {})
+    for family in families:
+        try:
+            design, own = design_of(family, place), cells_of(family, *grids[family.name])
+        except AdviceError as error:
+            found.left_out[family.name] = str(error)
+        else:
+            found.designs[family.name] = design
+            found.cells.extend(own)
+    if not found.designs:
+        raise AdviceError("; ".join(found.left_out.values()) or "the study has no family")
+    return found
 
 
 def next_runs(
@@ -265,24 +320,12 @@ def next_runs(
     """Return the runs that narrow several families' answers most in so many hours, and who is left out and why.
 
     Args:
-        families: Of a study.
-        grids: {family: sizes and records of its cells}.
+        families, grids, place: See `askable`.
         budget: Hours of the workers that the study ran on.
-        place: (N, D) whose loss is the question; None for both exponents.
         repeats: Most new seeds of one cell.
 
     Raises:
         AdviceError: no family can be simulated, or no cell fits into the budget.
     """
-    designs, cells, left_out = {}, [], {}
-    for family in families:
-        try:
-            design, own = design_of(family, place), cells_of(family, *grids[family.name])
-        except AdviceError as error:
-            left_out[family.name] = str(error)
-        else:
-            designs[family.name] = design
-            cells += own
-    if not designs:
-        raise AdviceError("; ".join(left_out.values()) or "the study has no family")
-    return propose(designs, cells, budget, repeats), left_out
+    found = askable(families, grids, place)
+    return propose(found.designs, found.cells, budget, repeats), found.left_out
