@@ -28,12 +28,19 @@ def print_json(value: Any) -> None:
 
 
 def finite(value: Any) -> Any:
-    """Return JSON data with null for every number that is not finite."""
+    """Return JSON data for plain, NumPy and pandas values: null for what is missing or not finite, else the text of
+    what JSON does not know."""
     if isinstance(value, dict):
         return {str(k): finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if hasattr(value, "tolist"):  # arrays and numbers of NumPy, series
+        return finite(value.tolist())
+    return None if str(value) in ("<NA>", "NaT") else str(value)  # of pandas, which is not imported for them
 
 
 def between(lo: float, hi: float, form: str = ".3g") -> str:

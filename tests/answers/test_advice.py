@@ -143,7 +143,16 @@ def test_the_lab_gives_the_families_and_names_the_tasks(tmp_path: Path) -> None:
     for corpus in ("ludb", "ptbxl"):
         where = {"eval_corpus": corpus, "task": "rhythm", "protocol": "linear", "family": "s4-cpc", "pretrain": "code"}
         write_json(folder / "fits" / f"scaling.s4-cpc.{corpus}.json", {**where, "backbone": "s4", **known.fit.dump()})
-    write_json(folder / "study.json", {"arm": [{"sizes": [3, 1], "records": [2], "fit": True, "families": []}]})
+    arm = {
+        "sizes": [3, 1],
+        "records": [2],
+        "fit": True,
+        "families": [],
+        "seeds": [0],
+        "extra_seeds": [],
+        "extra_sizes": [],
+    }
+    write_json(folder / "study.json", {"arm": [arm]})
     (tmp_path / "runs" / "r59").mkdir(parents=True)
     write_json(tmp_path / "runs" / "r59" / "result.json", {"seconds": 2.0})
     with pytest.raises(AdviceError, match=r"'rhythm' means several; choose with --task .* ludb/rhythm, ptbxl/rhythm"):

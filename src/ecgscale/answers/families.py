@@ -12,6 +12,7 @@ import pandas as pd
 from ecgscale.fitting.result import LawFit
 from ecgscale.lab import Lab, read_json
 from ecgscale.spec import Explained
+from ecgscale.study.cells import cells_of
 
 PRETEXT = "pretext"  # the own objective's loss, which two families never share
 COLUMNS = ["run", "role", "backbone", "objective", "paradigm", "pretrain", "checkpoint", "N", "D", "seen", "C"]
@@ -127,7 +128,7 @@ def _seconds(lab: Lab, run: str) -> float:
     return float((read_json(lab.run(run) / "result.json") or {}).get("seconds") or "nan")
 
 
-def grid(lab: Path | str, study: str, family: str) -> tuple[list[int], list[int]]:
+def grid(lab: Path | str, study: str, family: str) -> tuple[list[float], list[float]]:
     """Return the sizes asked for and the records of the cells that enter a family's laws, as the study was last run.
 
     Raises:
@@ -136,6 +137,5 @@ def grid(lab: Path | str, study: str, family: str) -> tuple[list[int], list[int]
     stored = read_json(Path(lab) / "studies" / study / "study.json")
     if not stored:
         raise AdviceError(f"{lab} does not say which grid {study} has; run `ecgscale run {study} --lab {lab}` again")
-    arms = [a for a in stored["arm"] if a["fit"] and (not a["families"] or family in a["families"])]
-    sizes, records = (sorted({v for arm in arms for v in arm[key]}) for key in ("sizes", "records"))
-    return sizes, records
+    sizes, records = cells_of(stored["arm"], family)
+    return sorted(set(sizes)), sorted(set(records))

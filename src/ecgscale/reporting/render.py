@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
 import re
 from dataclasses import dataclass, fields
 from importlib.metadata import version
@@ -13,11 +12,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from ecgscale.printing import finite
 from ecgscale.reporting import (
     ReportError,
     ReportInput,
@@ -111,7 +110,7 @@ def fingerprint(report: ReportInput) -> str:
             hasher.update(code.read_bytes())
     hasher.update(report.table.to_csv(index=False).encode())
     rest = {f.name: getattr(report, f.name) for f in fields(report) if f.name != "table"}
-    hasher.update(json.dumps(_plain(rest), sort_keys=True).encode())
+    hasher.update(json.dumps(finite(rest), sort_keys=True).encode())
     return hasher.hexdigest()[:16]
 
 
@@ -212,7 +211,7 @@ def json_twin(page: Page) -> dict[str, Any]:
         "environment": report.environment,
         "notes": report.notes,
     }
-    plain: dict[str, Any] = _plain(twin)
+    plain: dict[str, Any] = finite(twin)
     return plain
 
 
@@ -239,21 +238,6 @@ def _table_twin(table: Table, command: str) -> dict[str, Any]:
         "head": list(table.head),
         "frame": frame,
     }
-
-
-def _plain(value: Any) -> Any:
-    """Turn NumPy and pandas values into JSON data; what is not a number becomes null."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray, pd.Series)):
-        return [_plain(v) for v in value]
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    return None if value is None or value is pd.NA or value is pd.NaT else str(value)
 
 
 def _themed(figure: Figure) -> Markup:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ecgscale.fitting import REVISION
@@ -20,6 +19,7 @@ from ecgscale.fitting.uncertainty import MIN_LEVELS, MIN_POINTS
 from ecgscale.holm import holm
 from ecgscale.lab import Lab, read_json, write_json
 from ecgscale.laws.scaling import Scaling
+from ecgscale.printing import finite
 from ecgscale.spec import digest
 from ecgscale.study.fits import common_axis, select
 
@@ -73,7 +73,7 @@ def _compared(along: str, rows: pd.DataFrame, forms: Forms) -> list[dict[str, An
     lacking = {name: why for name, (law, _) in forms.items() if (why := _too_few(name, law.inputs, rows))}
     able = {name: form for name, form in forms.items() if name not in lacking}
     records = [
-        {"along": along, "status": "compared", **{str(k): _plain(v) for k, v in record.items()}}
+        {"along": along, "status": "compared", **finite(record)}
         for record in (compare_forms(rows, able).to_dict("records") if len(able) > 1 else [])
     ]
     return records + [{"along": along, "status": "too_few", "form": f, "reason": why} for f, why in lacking.items()]
@@ -91,7 +91,7 @@ def _sensitivity(rows: pd.DataFrame) -> list[dict[str, Any]]:
     if _too_few("scaling", ("N", "D"), rows):
         return []
     table = sensitivity(Scaling(), rows, over=("seed",))
-    return [{str(k): _plain(v) for k, v in record.items()} for record in table.to_dict("records")]
+    return list(map(finite, table.to_dict("records")))
 
 
 def _shared(curves: list[tuple[str, pd.DataFrame]]) -> list[dict[str, Any]]:
@@ -106,9 +106,3 @@ def _shared(curves: list[tuple[str, pd.DataFrame]]) -> list[dict[str, Any]]:
          "degrees": j.degrees, "p": j.p, "corrected": p}
         for (name, j), p in zip(found.items(), corrected, strict=True)
     ]  # fmt: skip
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value

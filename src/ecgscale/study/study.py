@@ -25,6 +25,7 @@ from ecgscale.datasets import DatasetSpec
 from ecgscale.evaluation.settings import KINDS, Protocol, Settings, settings_of
 from ecgscale.runs import BackboneField, ObjectiveField, TaskField
 from ecgscale.spec import Spec, SpecError, part
+from ecgscale.study.cells import cells_of
 from ecgscale.study.files import StudyError, packaged, read
 from ecgscale.training.recipe import Rule
 
@@ -211,15 +212,7 @@ class Study(Spec):
 
     def cells(self, family: str) -> tuple[list[float], list[float]]:
         """Return the N asked for and the D of every run of a family that enters its laws, seeds repeated."""
-        runs = [
-            (float(size), float(records))
-            for arm in self.arm
-            if arm.fit and (not arm.families or family in arm.families)
-            for size in arm.sizes
-            for records in arm.records
-            for _ in (*arm.seeds, *(arm.extra_seeds if size in arm.extra_sizes else ()))
-        ]
-        return [n for n, _ in runs], [d for _, d in runs]
+        return cells_of([arm.dump() for arm in self.arm], family)
 
     def trained_on(self) -> set[str]:
         """Return the names of all data that an arm may be pre-trained on."""
