@@ -65,7 +65,7 @@ def test_the_exponents_of_the_optimum_are_the_split() -> None:
 
 
 @pytest.mark.parametrize(
-    "family", ["beat_transformer-supervised", "resnet1d-supervised", "beat_transformer-beat_codes"]
+    "family", ["beat_transformer-supervised", "resnet1d-supervised", "beat_transformer-masked_beats"]
 )
 def test_published_splits_follow_from_their_exponents(family: str) -> None:
     ratio = value("alpha_over_beta", family, "cpsc2018")
@@ -82,7 +82,7 @@ def test_published_exponents_in_distribution_give_data_the_larger_share(family: 
 
 @pytest.mark.parametrize(
     ("first", "other"),
-    [("resnet1d-supervised", "beat_transformer-supervised"), ("resnet1d-cmsc", "beat_transformer-beat_codes")],
+    [("resnet1d-supervised", "beat_transformer-supervised"), ("resnet1d-cmsc", "beat_transformer-masked_beats")],
 )
 def test_published_equal_gain_factors_follow_from_unrounded_ratios(first: str, other: str) -> None:
     ratio = value("alpha_ratio_unrounded", f"{first}/{other}", "mean_ood")
@@ -95,9 +95,9 @@ def test_published_equal_gain_factors_follow_from_unrounded_ratios(first: str, o
 @pytest.mark.parametrize(
     ("first", "other", "task"),
     [
-        ("beat_transformer-beat_codes", "beat_transformer-supervised", "mean_ood"),
+        ("beat_transformer-masked_beats", "beat_transformer-supervised", "mean_ood"),
         ("resnet1d-cmsc", "resnet1d-supervised", "mean_ood"),
-        ("beat_transformer-beat_codes", "beat_transformer-supervised", "echonext"),
+        ("beat_transformer-masked_beats", "beat_transformer-supervised", "echonext"),
     ],
 )
 def test_published_transfer_ratios_follow_from_their_kappas(first: str, other: str, task: str) -> None:

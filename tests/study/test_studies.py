@@ -6,11 +6,13 @@ from collections import Counter
 
 import pytest
 
+from ecgscale.answers.published import SAYS
 from ecgscale.backbones import architectures
 from ecgscale.data.corpus import check_form
 from ecgscale.data.signal import unit_in_form
 from ecgscale.datasets.arrays import Arrays
 from ecgscale.datasets.simulated import Simulated
+from ecgscale.reference import published
 from ecgscale.spec import names
 from ecgscale.study.files import packaged
 from ecgscale.study.study import Study, StudyError
@@ -104,3 +106,10 @@ def test_a_wrong_protocol_or_fraction_of_several_is_one_sentence(given: dict[str
     entry = {"data": "pretrain", "task": {"name": "simulated", "labels": "code"}, "shift": "same", **given}
     with pytest.raises(StudyError, match=message):
         Study.load("smoke", {"evaluate": [entry]})
+
+
+def test_published_exponents_meet_the_families_of_the_papers_study() -> None:
+    """Else the report sets nothing of them beside its own."""
+    table = published("2605.17276")
+    named = {part for row in table.loc[table["quantity"].isin(SAYS), "family"] for part in row.split("/")}
+    assert named == {family.name for family in Study.load("scaling-2605.17276").family}

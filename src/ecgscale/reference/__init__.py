@@ -1,7 +1,7 @@
 """Published numbers with where they stand and how sure that is: `published.csv`, one value a row.
 
 Columns: study (an arXiv number), quantity, family (of a ratio: numerator/denominator), task, value, unit ("" for a pure
-number), source, grade. Families of arXiv:2605.17276 carry this project's names (`beat_transformer-beat_codes` is its
+number), source, grade. Families of arXiv:2605.17276 carry this project's names (`beat_transformer-masked_beats` is its
 Transformer-SSL, `resnet1d-cmsc` its ResNet-SSL), other models their own.
 
 Grades:
