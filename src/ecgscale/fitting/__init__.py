@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DERIVED", "LawFit", "fit", "fit_file", "read_points"]
 
-REVISION = 3  # bumped when the numbers of a fit change: stored fits are then made anew
+REVISION = 4  # bumped when the numbers of a fit change: stored fits are then made anew
 
 
 def fit(

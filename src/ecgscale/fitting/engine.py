@@ -21,7 +21,7 @@ from ecgscale.fitting.polish import jacobian, polish
 from ecgscale.fitting.problem import Problem
 from ecgscale.laws import Array
 
-CHUNK = 16_000  # fits times points at a time, so that the arrays of a step stay in the cache
+CHUNK = 32_000  # fits times points at a time, so that the arrays of a step stay in the cache
 EDGE = 1e-6  # relative distance to a limit that counts as on it
 
 

@@ -7,7 +7,7 @@ fit begins with a delta of the size of its residuals and shrinks it towards the 
 parameter at its limit is frozen while the gradient pushes it outwards, so sub-models (E, A or B = 0) are reached
 exactly.
 
-A step is tried at many lengths at once: kinks close by make short ones good, and a long flat valley (E against A as
+A step is tried at several lengths at once: kinks close by make short ones good, and a long flat valley (E against A as
 alpha nears 0) is crossed by long ones, where a damped step alone would take hundreds.
 """
 
@@ -22,7 +22,8 @@ from ecgscale.laws import Array
 
 TOLERANCE = 1e-7  # projected gradient relative to the sum of its absolute contributions
 LONGEST = 2.0  # move of a scaled parameter in one step
-LENGTHS = np.array([64.0, 16.0, 5.0, 2.0, 1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.002])  # of a step, tried together
+LENGTHS = np.array([2.0, 1.0, 0.5, 0.25, 0.1])  # of a step, tried together; six steps of seven end with one of them
+LONGER, SHORTER = np.array([64.0, 16.0, 5.0]), np.array([0.03, 0.01, 0.002])  # where the first or last of them is best
 DAMPING = (1e-6, 1e12)  # lower and upper limit, relative to the metric
 EXACT = 1e-24  # objective of points met to the last digit: nothing is left to improve
 SHRINK = 0.25  # of delta, each time the wider problem is nearly solved
@@ -162,13 +163,28 @@ def _search(
     problem: Problem, z: Array, step: Array, y: Array, weight: Array | None, delta: Array
 ) -> tuple[Array, Array, Array]:
     """Return the best point along each step, its objective and the length that led there."""
+    trial, after, length = _try(problem, LENGTHS, z, step, y, weight, delta)
+    for further, edge in ((LONGER, LENGTHS[0]), (SHORTER, LENGTHS[-1])):
+        rows = np.flatnonzero((length == edge) | bool(problem.law.scales))  # a scale has plateaus: all lengths there
+        if len(rows):
+            some = None if weight is None else weight[rows]
+            found = _try(problem, further, z[rows], step[rows], y[rows], some, delta[rows])
+            better = found[1] < after[rows]
+            for mine, theirs in zip((trial, after, length), found, strict=True):
+                mine[rows[better]] = theirs[better]
+    return trial, after, length
+
+
+def _try(
+    problem: Problem, lengths: Array, z: Array, step: Array, y: Array, weight: Array | None, delta: Array
+) -> tuple[Array, Array, Array]:
     lower, upper = problem.box
-    trial = np.clip(z[:, None] + LENGTHS[:, None] * step[:, None], lower, upper)
+    trial = np.clip(z[:, None] + lengths[:, None] * step[:, None], lower, upper)
     residual = problem.residual(problem.fitted(trial), y[:, None])
     after = total(residual, delta[:, None, None], None if weight is None else weight[:, None])
     best = after.argmin(axis=1)
     rows = np.arange(len(z))
-    return trial[rows, best], after[rows, best], LENGTHS[best]
+    return trial[rows, best], after[rows, best], lengths[best]
 
 
 def _factor(better: np.ndarray, convex: np.ndarray, length: Array) -> Array:

@@ -147,10 +147,19 @@ class Problem:
     def scaled(self, theta: Array) -> Array:
         """Return the scaled basis [..., term, point] as `terms` does, without its means and several times faster
         where log terms are linear in the exponents."""
-        if self._fixed_slopes is None:
+        slopes = self._fixed_slopes
+        if slopes is None:
             return self.terms(theta).value
-        logs = self.log_terms(theta)
-        return np.asarray(np.exp(logs, out=logs))
+        values = np.empty((*theta.shape[:-1], *self._log_offset.shape))
+        for j, offset in enumerate(self._log_offset):
+            moves = [theta[..., k, None] * slope for (term, k), slope in slopes.items() if term == j]
+            if moves:
+                log = sum(moves[1:], moves[0])
+                log += offset
+                np.exp(log, out=values[..., j, :])
+            else:  # the constant
+                values[..., j, :] = np.exp(offset)
+        return values
 
     @cached_property
     def _log_offset(self) -> Array:
@@ -217,7 +226,8 @@ def _nonzero(slopes: Array) -> dict[tuple[int, int], Array]:
 def total(residual: Array, delta: Array | float, weight: Array | None = None) -> Array:
     """Return the sum over points [...] of the Huber loss, delta**2 / 2 at |r| = delta; plain least squares for delta
     = inf."""
-    size = np.abs(residual)
-    inner = np.minimum(size, delta)
-    loss = inner * (size - 0.5 * inner)
+    loss = np.abs(residual)
+    inner = np.minimum(loss, delta)
+    loss -= 0.5 * inner
+    loss *= inner
     return np.asarray((loss if weight is None else loss * weight).sum(axis=-1))
