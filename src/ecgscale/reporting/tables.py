@@ -199,7 +199,7 @@ def laws(report: ReportInput, fits: list[Fit], name: str) -> Table:
     fits = sorted(fits, key=lambda f: (place[str(f.get("family"))], str(f.get("eval_corpus")), str(f.get("task"))))
     names = list(dict.fromkeys(n for f in fits for n in f.get("params") or {}))
     exponents = [n for n in names if any(input_of(f, n) is not None for f in fits)]
-    constant = [n for n in names if n in ("E", "E_ood")]
+    constant = [n for n in names if n in ("E", "E_ood", "c")]
     floors = [fit.get("known_floor", floor(report, str(fit.get("eval_corpus")), str(fit.get("task")))) for fit in fits]
     floored = not all(map(style.missing, floors))
     body = []
