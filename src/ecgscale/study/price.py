@@ -236,7 +236,7 @@ def _fits(plan: Plan) -> float:
         of_both, of_one = _fit_s(points, plan.study.fit_resamples)
         tasks = len(runs[0].evaluations) + 1  # the own loss is one
         outside = sum(e.split == "ood" for e in runs[0].evaluations)
-        total += tasks * of_both + (2 * tasks + 2 * outside) * of_one
+        total += (tasks + 1) * of_both + (2 * tasks + 2 * outside) * of_one  # its diagnosis takes as long as a law
     return total
 
 
