@@ -9,6 +9,7 @@ import pytest
 from ecgscale.fitting import fit
 from ecgscale.fitting.engine import optimise
 from ecgscale.fitting.points import problem_of
+from ecgscale.fitting.polish import jacobian
 from ecgscale.laws import Law
 from ecgscale.spec import names, part
 
@@ -69,6 +70,20 @@ def test_a_law_is_monotone_in_each_input(name: str) -> None:
         changes = [way * np.diff(law.predict({c: g[c].to_numpy() for c in law.inputs}, params)) for g in groups]
         assert all((change >= 0).all() for change in changes)
         assert sum((change > 0).all() for change in changes) >= len(groups) / 3
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_a_fit_moves_along_the_slopes_of_its_values(name: str) -> None:
+    """Whatever the units of the inputs, and in whatever ratio: records drawn may be ten times those available."""
+    law = part("laws", name)
+    frame, params = planted(law)
+    frame = frame.assign(**({} if law.measured_inputs else {c: 10.0**i * frame[c] for i, c in enumerate(law.inputs)}))
+    problem = problem_of(law, frame)[0]
+    lower, upper = problem.box
+    z = np.clip(problem.pack({n: np.array(v) for n, v in params.items()}), lower + 1e-3, upper - 1e-3)[None]
+    step = 1e-5
+    ends = [problem.fitted(z + s * np.eye(z.shape[1])) for s in (step, -step)]
+    assert jacobian(problem, z)[0][0] == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-5, abs=1e-7)
 
 
 @pytest.mark.parametrize("name", LAWS)

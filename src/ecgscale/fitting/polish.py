@@ -165,7 +165,7 @@ def _search(
     """Return the best point along each step, its objective and the length that led there."""
     trial, after, length = _try(problem, LENGTHS, z, step, y, weight, delta)
     for further, edge in ((LONGER, LENGTHS[0]), (SHORTER, LENGTHS[-1])):
-        rows = np.flatnonzero((length == edge) | bool(problem.law.scales))  # a scale has plateaus: all lengths there
+        rows = np.flatnonzero(length == edge)
         if len(rows):
             some = None if weight is None else weight[rows]
             found = _try(problem, further, z[rows], step[rows], y[rows], some, delta[rows])

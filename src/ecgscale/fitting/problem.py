@@ -118,14 +118,24 @@ class Problem:
         return bends
 
     def _slopes(self, theta: Array) -> dict[tuple[int, int], Array]:
-        """Slopes where a scale, counted in the units of the points, stands still while an exponent moves."""
-        if not self.law.scales:
-            return _nonzero(self.law.log_slopes(self.x, **self.named(theta)))
-        inputs = {name: column / self._units[name] for name, column in self.x.items()}
-        values = {n: theta[..., i] for i, n in enumerate(self.law.nonlinear)}
-        return _nonzero(
-            self.law.log_slopes(inputs, **{n: np.exp(v) if n in self.law.scales else v for n, v in values.items()})
-        )
+        """Slopes where a scale, counted in the units of the points, stands still while an exponent moves: in raw units
+        it then moves with its unit."""
+        slopes = self.law.log_slopes(self.x, **self.named(theta))
+        for name in self.law.scales:
+            along = slopes[..., self.law.nonlinear.index(name)]
+            for k, rate in self._unit_rates(name, theta).items():
+                slopes[..., k] += along * np.asarray(rate)[..., None, None]
+        return _nonzero(slopes)
+
+    def _unit_rates(self, name: str, theta: Array) -> dict[int, Array]:
+        """Return {exponent: d log unit of a scale / d exponent [...]}, those that are not 0."""
+        exponents, step, rates = self._exponents(theta), 1e-3, {}
+        for exponent, value in exponents.items():
+            ends = [self.law.unit(name, self._units, **{**exponents, exponent: value + s}) for s in (step, -step)]
+            rate = np.asarray((np.log(ends[0]) - np.log(ends[1])) / (2 * step))
+            if rate.any():
+                rates[self.law.nonlinear.index(exponent)] = rate
+        return rates
 
     @cached_property
     def _fixed_slopes(self) -> dict[tuple[int, int], Array] | None:
