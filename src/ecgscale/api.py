@@ -29,6 +29,7 @@ from ecgscale.study.effects import effects_of
 from ecgscale.study.executors import Place, executor_spec
 from ecgscale.study.expand import expand
 from ecgscale.study.fits import fit_all
+from ecgscale.study.groupings import groupings_of
 from ecgscale.study.plan import Plan, Search
 from ecgscale.study.ranking import ranking_of
 from ecgscale.study.session import execute
@@ -305,6 +306,7 @@ def _report(plan: Plan, lab: Lab, frame: pd.DataFrame, fits: list[dict[str, Any]
         overlaps=plan.overlaps,
         diagnosis=diagnosed(frame, lab, plan.study.name),
         ranking=ranking_of(plan, lab),
+        shift=groupings_of(plan, lab),
         effects=effects_of(plan, lab),
         similar=similar(plan, lab),
         skipped=plan.skipped,

@@ -27,6 +27,7 @@ from ecgscale.reporting import (
     inventory,
     published,
     ranking,
+    shift,
     similar,
     style,
     tables,
@@ -141,7 +142,8 @@ def compose(report: ReportInput) -> Page:
     made += [tables.paired(paired(table)), *tables.forms(forms(report, table)), *_laws(report)]
     made += [*diagnosis.tables_of(report.diagnosis, report.fits), *detectable.tables_of(report.fits)]
     made += published.tables_of(report.fits)
-    made += [*ranking.tables_of(report.ranking), *effects.tables_of(report.effects)]
+    made += [*ranking.tables_of(report.ranking), *shift.tables_of(report.shift, report.fits)]
+    made += effects.tables_of(report.effects)
     made += [
         inventory.corpora(report.corpora),
         inventory.prevalence(report.corpora),
@@ -150,6 +152,7 @@ def compose(report: ReportInput) -> Page:
     made += [inventory.overlaps(report.overlaps), tables.failures(failed(table)), tables.left_out(report.skipped)]
     said = findings.sentences(report, table)
     said[0:0] = ranking.sentences(report.ranking)
+    said[-2:-2] = shift.sentences(report.shift)
     said[-2:-2] = similar.sentences(report.similar)
     said[-2:-2] = effects.sentences(report.effects)  # before where the ECGs come from and what was run
     return Page(report, table, said, gallery(report, table), [t for t in made if t.rows])
@@ -204,6 +207,7 @@ def json_twin(page: Page) -> dict[str, Any]:
         "figures": [_figure_twin(f, report.command) for f in page.figures],
         "tables": [_table_twin(t, report.command) for t in page.tables],
         "ranking": report.ranking,
+        "shift": report.shift,
         "effects": report.effects,
         "similar": report.similar,
         "overlaps": report.overlaps,

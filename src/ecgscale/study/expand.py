@@ -7,7 +7,6 @@ from collections.abc import Container
 
 import numpy as np
 
-from ecgscale.data.corpus import Corpus
 from ecgscale.data.mixture import Mixture
 from ecgscale.data.split import SplitRule, corpus_parts, shared_signals
 from ecgscale.evaluation.evaluate import EvalSpec
@@ -17,6 +16,7 @@ from ecgscale.runs import Recipe, Role, RunSpec
 from ecgscale.spec import Plugin, SpecError
 from ecgscale.study.bind import Binder, Source
 from ecgscale.study.plan import Plan, PlannedEval, PlannedRun, Search
+from ecgscale.study.shift import relation
 from ecgscale.study.stored import load_evaluation
 from ecgscale.study.study import Arm, Evaluation, Family, Study, StudyError
 from ecgscale.study.tuning import search
@@ -105,9 +105,10 @@ class _Expansion:
             self.plan.skip(title, f"data `{rule.data}` is optional and not bound")
             return None
         corpus = self._open(source).open()
-        refusal = refuse(rule.task, corpus)
-        if refusal:
-            self.plan.skip(title, refusal)
+        try:
+            labels = tuple(str(name) for name in rule.task.targets(corpus.index).columns)
+        except (ValueError, SpecError) as error:  # the corpus does not carry them
+            self.plan.skip(title, str(error))
             return None
         try:
             Windows.of(corpus, rule.crop_s)
@@ -130,7 +131,10 @@ class _Expansion:
         floor = rule.task.floor(corpus.manifest)
         if floor is not None:
             self.plan.floors.setdefault(source.label, {})[rule.task.title] = floor
-        return PlannedEval(spec, source, rule.split, rule.shift, rule.task.title)
+        trained_on = {label for f in self.families for label in getattr(f.objective, "labels", ())}
+        found = relation(self.corpus, corpus, labels, trained_on, rule.shift)
+        split = rule.split or ("id" if found.by_rule == "same" else "ood")
+        return PlannedEval(spec, source, split, found.shift, rule.task.title, found)
 
     def _split(self, rule: Evaluation) -> SplitRule:
         """Return how the corpus of an evaluation is parted: as the study's, unless the evaluation says otherwise."""
@@ -382,12 +386,3 @@ def trial_score(
         if row["part"] == "validation" and row["metric"] == "loss"
     ]
     return float(np.mean(losses)) if len(losses) == len(probed) else None
-
-
-def refuse(task: Plugin, corpus: Corpus) -> str | None:
-    """Return why a corpus does not carry a task's labels, or None."""
-    try:
-        task.targets(corpus.index)  # type: ignore[attr-defined]
-    except (ValueError, SpecError) as error:
-        return str(error)
-    return None
