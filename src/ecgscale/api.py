@@ -26,6 +26,7 @@ from ecgscale.study import shrunk
 from ecgscale.study.bind import Binder
 from ecgscale.study.diagnosis import diagnosed
 from ecgscale.study.effects import effects_of
+from ecgscale.study.efficiency import efficiency_of
 from ecgscale.study.executors import Place, executor_spec
 from ecgscale.study.expand import expand
 from ecgscale.study.fits import fit_all
@@ -307,6 +308,7 @@ def _report(plan: Plan, lab: Lab, frame: pd.DataFrame, fits: list[dict[str, Any]
         diagnosis=diagnosed(frame, lab, plan.study.name),
         ranking=ranking_of(plan, lab),
         shift=groupings_of(plan, lab),
+        efficiency=efficiency_of(plan, lab),
         effects=effects_of(plan, lab),
         similar=similar(plan, lab),
         skipped=plan.skipped,

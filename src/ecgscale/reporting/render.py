@@ -23,6 +23,7 @@ from ecgscale.reporting import (
     detectable,
     diagnosis,
     effects,
+    efficiency,
     findings,
     inventory,
     published,
@@ -38,7 +39,7 @@ from ecgscale.reporting.rows import PAIRED, comparable, failed, families, forms,
 from ecgscale.reporting.tables import Table
 
 if TYPE_CHECKING:
-    from ecgscale.reporting.gallery import Figure
+    from ecgscale.reporting.picture import Figure
 
 SCHEMA = "ecgscale.report/1"
 _METRICS = ("loss", "auroc", "auprc")
@@ -143,6 +144,7 @@ def compose(report: ReportInput) -> Page:
     made += [*diagnosis.tables_of(report.diagnosis, report.fits), *detectable.tables_of(report.fits)]
     made += published.tables_of(report.fits)
     made += [*ranking.tables_of(report.ranking), *shift.tables_of(report.shift, report.fits)]
+    made += efficiency.tables_of(report.efficiency)
     made += effects.tables_of(report.effects)
     made += [
         inventory.corpora(report.corpora),
@@ -152,6 +154,7 @@ def compose(report: ReportInput) -> Page:
     made += [inventory.overlaps(report.overlaps), tables.failures(failed(table)), tables.left_out(report.skipped)]
     said = findings.sentences(report, table)
     said[0:0] = ranking.sentences(report.ranking)
+    said[-2:-2] = efficiency.sentences(report.efficiency)
     said[-2:-2] = shift.sentences(report.shift)
     said[-2:-2] = similar.sentences(report.similar)
     said[-2:-2] = effects.sentences(report.effects)  # before where the ECGs come from and what was run
@@ -171,7 +174,7 @@ def _laws(report: ReportInput) -> list[Table]:
 
 def html(page: Page) -> str:
     """Return the page as one HTML text that loads nothing from anywhere."""
-    from ecgscale.reporting.gallery import stamp
+    from ecgscale.reporting.picture import stamp
 
     templates = files("ecgscale.reporting") / "templates"
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -192,7 +195,7 @@ def html(page: Page) -> str:
 
 def json_twin(page: Page) -> dict[str, Any]:
     """Return the report as JSON data; `report.schema.json` describes it."""
-    from ecgscale.reporting.gallery import stamp
+    from ecgscale.reporting.picture import stamp
 
     report = page.report
     looks = style.marks(families(page.table))
@@ -208,6 +211,7 @@ def json_twin(page: Page) -> dict[str, Any]:
         "tables": [_table_twin(t, report.command) for t in page.tables],
         "ranking": report.ranking,
         "shift": report.shift,
+        "efficiency": report.efficiency,
         "effects": report.effects,
         "similar": report.similar,
         "overlaps": report.overlaps,
