@@ -31,6 +31,7 @@ from ecgscale.study.executors import Place, executor_spec
 from ecgscale.study.expand import expand
 from ecgscale.study.fits import fit_all
 from ecgscale.study.groupings import groupings_of
+from ecgscale.study.overfitting import overfitting_of
 from ecgscale.study.plan import Plan, Search
 from ecgscale.study.ranking import ranking_of
 from ecgscale.study.session import execute
@@ -308,6 +309,7 @@ def _report(plan: Plan, lab: Lab, frame: pd.DataFrame, fits: list[dict[str, Any]
         diagnosis=diagnosed(frame, lab, plan.study.name),
         ranking=ranking_of(plan, lab),
         shift=groupings_of(plan, lab),
+        overfitting=overfitting_of(plan, lab),
         efficiency=efficiency_of(plan, lab),
         effects=effects_of(plan, lab),
         similar=similar(plan, lab),

@@ -6,7 +6,7 @@ import pandas as pd
 
 from ecgscale.reporting import ReportInput, figures
 from ecgscale.reporting.efficiency import frame_of
-from ecgscale.reporting.picture import Figure, finish, stamp
+from ecgscale.reporting.picture import Figure, finish, parted, stamp
 
 
 def figures_of(report: ReportInput) -> list[Figure]:
@@ -16,11 +16,8 @@ def figures_of(report: ReportInput) -> list[Figure]:
     frame = frame_of(report.efficiency)
     fitted = pd.DataFrame(columns=["panel", "family", "x", "value", "lo", "hi", "told", "E"])
     lines = pd.DataFrame(columns=["panel", "kind", "label", "value"])
-    panels, most = list(dict.fromkeys(frame["panel"])), figures.MOST_PANELS
     made = []
-    for start in range(0, len(panels), most):
-        part = f"-{start // most + 1}" if len(panels) > most else ""
-        here = frame[frame["panel"].isin(panels[start : start + most])]
+    for part, here in parted(frame):
         drawn = figures.curves(
             *(here, fitted, lines), salt=f"efficiency{part}", stamp=stamp(report), x_label="labelled training records",
             y_label="loss", joined=True,

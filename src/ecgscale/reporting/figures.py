@@ -29,6 +29,7 @@ WIDTH_IN = 10.0
 SINGLE_IN = 6.5  # width of a figure with one panel
 MOST_PANELS = 12
 _LEGEND_ROW_IN = 0.2
+_ASIDE = ("scratch", "training")  # kinds of joined points to hold the others against
 _RC: dict[str, Any] = {
     "svg.fonttype": "none",
     "font.family": ["DejaVu Sans"],
@@ -87,7 +88,7 @@ def curves(
         stamp: Written into every panel, e.g. "simulated ECG"; empty for none.
         x_label, y_label: Axis labels with units.
         counts: x is a count on a log axis with ticks like 18.4K; else a loss.
-        joined: Whether a line joins the points of a family; rows whose `kind` is "scratch" are grey.
+        joined: Whether a line joins the points of a family; those whose `kind` is in `_ASIDE` are grey and dashed.
 
     Raises:
         ValueError: no points, or more than `MOST_PANELS` panels.
@@ -95,7 +96,7 @@ def curves(
     panels = list(dict.fromkeys(points["panel"]))
     if not 0 < len(panels) <= MOST_PANELS:
         raise ValueError(f"figure {salt}: {len(panels)} panels, expected 1 to {MOST_PANELS}")
-    grey = sorted(points.loc[points["kind"] == "scratch", "family"].unique()) if joined else []
+    grey = sorted(points.loc[points["kind"].isin(_ASIDE), "family"].unique()) if joined else []
     look = marks([family for family in points["family"].unique() if family not in grey])
     look |= {name: RANDOM._replace(marker=m) for name, m in zip(grey, cycle("d*H<"), strict=False)}
     columns = 2 if len(panels) == 4 else min(3, len(panels))
@@ -320,7 +321,8 @@ def _line_handles(dashes: dict[tuple[str, str], tuple[str, dict[str, Any]]], fit
     told = fitted["told"].astype(bool)
     if told.any():
         floor = ", fitted E (◂)" if np.isfinite(fitted.loc[told, "E"].to_numpy(float)).any() else ""
-        handles.append(Line2D([], [], color=MUTED, linewidth=1.8, label=f"fitted law, 95 % band{floor}"))
+        band = ", 95 % band" if np.isfinite(fitted.loc[told, "lo"].to_numpy(float)).any() else ""
+        handles.append(Line2D([], [], color=MUTED, linewidth=1.8, label=f"fitted law{band}{floor}"))
     if not told.all():
         handles.append(Line2D([], [], color=MUTED, linewidth=1.1, linestyle=":", label="fit that cannot tell"))
     return handles

@@ -15,10 +15,11 @@ from ecgscale.reporting import (
     effects_figure,
     efficiency_figure,
     figures,
+    overfitting_figure,
     similar,
     similar_figure,
 )
-from ecgscale.reporting.picture import Figure, finish, stamp
+from ecgscale.reporting.picture import Figure, finish, parted, stamp
 from ecgscale.reporting.rows import (
     PANEL,
     comparable,
@@ -71,6 +72,7 @@ def gallery(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
     made += _exponents(report)
     made += _paired(report, table)
     made += _forms(report, table)
+    made += overfitting_figure.figures_of(report, table)
     made += efficiency_figure.figures_of(report)
     made += _effects(report)
     made += _similar(report)
@@ -86,14 +88,6 @@ def _with_floor_note(made: list[Figure]) -> list[Figure]:
     return made
 
 
-def _chunks(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    panels = list(dict.fromkeys(frame["panel"]))
-    most = figures.MOST_PANELS
-    parts = [panels[i : i + most] for i in range(0, len(panels), most)]
-    names = [f"-{i + 1}" if len(parts) > 1 else "" for i in range(len(parts))]
-    return [(name, frame[frame["panel"].isin(part)]) for name, part in zip(names, parts, strict=True)]
-
-
 def _scaling(report: ReportInput, table: pd.DataFrame, rows: pd.DataFrame, split: str, axis: str) -> list[Figure]:
     points = _points(rows[rows["kind"] == "grid"], axis)
     if points["x"].nunique() < 2:
@@ -103,7 +97,7 @@ def _scaling(report: ReportInput, table: pd.DataFrame, rows: pd.DataFrame, split
     label, other, unit = _AXES[axis]
     where = "in distribution" if split == "id" else "out of distribution"
     out = []
-    for suffix, here in _chunks(points):
+    for suffix, here in parted(points):
         drawn = figures.curves(
             here,
             fitted[fitted["panel"].isin(here["panel"])],
@@ -136,7 +130,7 @@ def _pretext(report: ReportInput, table: pd.DataFrame, axis: str) -> list[Figure
     none = pd.DataFrame(columns=_LINES)
     label, other, _ = _AXES[axis]
     out = []
-    for suffix, here in _chunks(points):
+    for suffix, here in parted(points):
         name = f"pretext-vs-{axis}{suffix}"
         drawn = figures.curves(
             *(here, _fitted(report, here, axis), none),
@@ -242,7 +236,7 @@ def _transfer(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
         return []
     fitted, lines = _fitted(report, points, "loss"), _floors(report, points)
     out = []
-    for suffix, here in _chunks(points):
+    for suffix, here in parted(points):
         name = f"loss-to-loss{suffix}"
         drawn = figures.curves(
             here,

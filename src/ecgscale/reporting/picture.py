@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ecgscale.reporting import ReportInput
-from ecgscale.reporting.figures import Drawn
+from ecgscale.reporting.figures import MOST_PANELS, Drawn
 from ecgscale.reporting.findings import origin
 
 
@@ -37,3 +37,12 @@ def finish(report: ReportInput, section: str, name: str, title: str, caption: st
     return Figure(
         name, section, title, said + caption, f"{title}{f' ({mark})' if mark else ''}. {alt}", drawn.svg, drawn.frame
     )
+
+
+def parted(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Return the frame by panels, as many as one figure holds, each with the suffix of its figure's name."""
+    panels = list(dict.fromkeys(frame["panel"]))
+    most = MOST_PANELS
+    parts = [panels[i : i + most] for i in range(0, len(panels), most)]
+    names = [f"-{i + 1}" if len(parts) > 1 else "" for i in range(len(parts))]
+    return [(name, frame[frame["panel"].isin(part)]) for name, part in zip(names, parts, strict=True)]

@@ -26,6 +26,7 @@ from ecgscale.reporting import (
     efficiency,
     findings,
     inventory,
+    overfitting,
     published,
     ranking,
     shift,
@@ -144,6 +145,7 @@ def compose(report: ReportInput) -> Page:
     made += [*diagnosis.tables_of(report.diagnosis, report.fits), *detectable.tables_of(report.fits)]
     made += published.tables_of(report.fits)
     made += [*ranking.tables_of(report.ranking), *shift.tables_of(report.shift, report.fits)]
+    made += overfitting.tables_of(report, table)
     made += efficiency.tables_of(report.efficiency)
     made += effects.tables_of(report.effects)
     made += [
@@ -154,6 +156,7 @@ def compose(report: ReportInput) -> Page:
     made += [inventory.overlaps(report.overlaps), tables.failures(failed(table)), tables.left_out(report.skipped)]
     said = findings.sentences(report, table)
     said[0:0] = ranking.sentences(report.ranking)
+    said[-2:-2] = overfitting.sentences(report)
     said[-2:-2] = efficiency.sentences(report.efficiency)
     said[-2:-2] = shift.sentences(report.shift)
     said[-2:-2] = similar.sentences(report.similar)
@@ -211,6 +214,7 @@ def json_twin(page: Page) -> dict[str, Any]:
         "tables": [_table_twin(t, report.command) for t in page.tables],
         "ranking": report.ranking,
         "shift": report.shift,
+        "overfitting": report.overfitting,
         "efficiency": report.efficiency,
         "effects": report.effects,
         "similar": report.similar,
