@@ -25,6 +25,7 @@ from ecgscale.study import execute as execution
 from ecgscale.study import shrunk
 from ecgscale.study.bind import Binder
 from ecgscale.study.diagnosis import diagnosed
+from ecgscale.study.downstream import downstream_of
 from ecgscale.study.effects import effects_of
 from ecgscale.study.efficiency import efficiency_of
 from ecgscale.study.executors import Place, executor_spec
@@ -309,6 +310,7 @@ def _report(plan: Plan, lab: Lab, frame: pd.DataFrame, fits: list[dict[str, Any]
         diagnosis=diagnosed(frame, lab, plan.study.name),
         ranking=ranking_of(plan, lab),
         shift=groupings_of(plan, lab),
+        downstream=downstream_of(frame),
         overfitting=overfitting_of(plan, lab),
         efficiency=efficiency_of(plan, lab),
         effects=effects_of(plan, lab),

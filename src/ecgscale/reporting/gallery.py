@@ -11,6 +11,7 @@ import pandas as pd
 from ecgscale.reporting import (
     ReportInput,
     curves,
+    downstream_figure,
     effects,
     effects_figure,
     efficiency_figure,
@@ -72,6 +73,7 @@ def gallery(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
     made += _exponents(report)
     made += _paired(report, table)
     made += _forms(report, table)
+    made += downstream_figure.figures_of(report)
     made += overfitting_figure.figures_of(report, table)
     made += efficiency_figure.figures_of(report)
     made += _effects(report)

@@ -22,6 +22,7 @@ from ecgscale.reporting import (
     ReportInput,
     detectable,
     diagnosis,
+    downstream,
     effects,
     efficiency,
     findings,
@@ -145,6 +146,7 @@ def compose(report: ReportInput) -> Page:
     made += [*diagnosis.tables_of(report.diagnosis, report.fits), *detectable.tables_of(report.fits)]
     made += published.tables_of(report.fits)
     made += [*ranking.tables_of(report.ranking), *shift.tables_of(report.shift, report.fits)]
+    made += downstream.tables_of(report.downstream)
     made += overfitting.tables_of(report, table)
     made += efficiency.tables_of(report.efficiency)
     made += effects.tables_of(report.effects)
@@ -156,6 +158,7 @@ def compose(report: ReportInput) -> Page:
     made += [inventory.overlaps(report.overlaps), tables.failures(failed(table)), tables.left_out(report.skipped)]
     said = findings.sentences(report, table)
     said[0:0] = ranking.sentences(report.ranking)
+    said[-2:-2] = downstream.sentences(report.downstream)
     said[-2:-2] = overfitting.sentences(report)
     said[-2:-2] = efficiency.sentences(report.efficiency)
     said[-2:-2] = shift.sentences(report.shift)
@@ -214,6 +217,7 @@ def json_twin(page: Page) -> dict[str, Any]:
         "tables": [_table_twin(t, report.command) for t in page.tables],
         "ranking": report.ranking,
         "shift": report.shift,
+        "downstream": report.downstream,
         "overfitting": report.overfitting,
         "efficiency": report.efficiency,
         "effects": report.effects,
