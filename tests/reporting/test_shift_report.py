@@ -38,8 +38,10 @@ SHIFT: dict[str, Any] = {
 }
 
 
-def test_the_page_and_the_twin_hold_the_rule_the_facts_and_the_groupings(make_report: Build, tmp_path: Path) -> None:
-    text = render(replace(make_report(worlds=1, tasks=2), shift=SHIFT), tmp_path).read_text()
+def test_the_page_and_the_twin_hold_the_rule_the_facts_and_the_groupings(
+    bare_report: ReportInput, tmp_path: Path
+) -> None:
+    text = render(replace(bare_report, shift=SHIFT), tmp_path).read_text()
     twin = json.loads((tmp_path / "report.json").read_text())
     schema = json.loads((files("ecgscale.reporting") / "report.schema.json").read_text())
     jsonschema.Draft202012Validator(schema).validate(twin)
@@ -64,7 +66,7 @@ def test_disagreements_and_another_family_in_front_are_marked(make_report: Build
     assert kappa == (1.0, 2)  # planted: 1 on both tasks
 
 
-def test_where_nothing_is_known_nothing_is_said(make_report: Build, tmp_path: Path) -> None:
-    text = render(make_report(worlds=1, tasks=1, fits=[]), tmp_path).read_text()
+def test_where_nothing_is_known_nothing_is_said(bare_report: ReportInput, tmp_path: Path) -> None:
+    text = render(bare_report, tmp_path).read_text()
     assert "Nothing is known of how the tasks stand to the pre-training corpus" in text
     assert shift.sentences({}) == [] and shift.tables_of({}, []) == []
