@@ -102,10 +102,11 @@ def sentences(shift: dict[str, Any]) -> list[str]:
         first = groupings[0]["order"][0]
         other = [g for g in groupings[1:] if g["order"][0] != first]
         front = called(dict(zip(("backbone", "objective"), first, strict=True)), rows)
+        alone = sum(g["tied"] == 0 for g in groupings[1:] if g not in other)
         changed = f"; not with {style.listed([g['name'] for g in other])}" if other else ""
         out.append(
             f"{front} keeps the lowest mean loss under {len(groupings) - 1 - len(other)} of {len(groupings) - 1} other "
-            f"groupings of the tasks{changed}."
+            f"groupings of the tasks, without a tie under {alone}{changed}."
         )
     differ = [t for t in shift.get("tasks", []) if _differs(t)]
     if differ:
