@@ -63,3 +63,13 @@ def test_a_study_that_says_nothing_is_filled_in_and_no_run_changes(tmp_path: Pat
     assert filled == [("id", "same"), ("ood", "shifted"), ("ood", "shifted")]  # the corpus carries `structural`
     assert list(plans[0].runs) == list(plans[1].runs)
     assert [e.spec.uid for e in plans[0].handcrafted] == [e.spec.uid for e in plans[1].handcrafted]
+
+
+def test_the_rule_finds_what_the_scaling_study_states() -> None:
+    """Its statement: shifted where a task predicts at least one of CODE's six labels, else unseen."""
+    pretrain = corpus("code", "code", **dict.fromkeys(("1dAVb", "RBBB", "LBBB", "SB", "AF", "ST"), 9))
+    outside = [e for e in Study.load("scaling-2605.17276").evaluate if e.data != "pretrain"]
+    assert len(outside) > 10
+    for e in outside:
+        found = relation(pretrain, corpus(e.data, e.data), e.task.label_sets[e.task.labels], (), e.shift)
+        assert found.by_rule == e.shift, e.task.title
