@@ -25,10 +25,14 @@ from ecgscale.study import execute as execution
 from ecgscale.study import shrunk
 from ecgscale.study.bind import Binder
 from ecgscale.study.diagnosis import diagnosed
+from ecgscale.study.downstream import downstream_of
 from ecgscale.study.effects import effects_of
+from ecgscale.study.efficiency import efficiency_of
 from ecgscale.study.executors import Place, executor_spec
 from ecgscale.study.expand import expand
 from ecgscale.study.fits import fit_all
+from ecgscale.study.groupings import groupings_of
+from ecgscale.study.overfitting import overfitting_of
 from ecgscale.study.plan import Plan, Search
 from ecgscale.study.ranking import ranking_of
 from ecgscale.study.session import execute
@@ -305,6 +309,10 @@ def _report(plan: Plan, lab: Lab, frame: pd.DataFrame, fits: list[dict[str, Any]
         overlaps=plan.overlaps,
         diagnosis=diagnosed(frame, lab, plan.study.name),
         ranking=ranking_of(plan, lab),
+        shift=groupings_of(plan, lab),
+        downstream=downstream_of(frame),
+        overfitting=overfitting_of(plan, lab),
+        efficiency=efficiency_of(plan, lab),
         effects=effects_of(plan, lab),
         similar=similar(plan, lab),
         skipped=plan.skipped,

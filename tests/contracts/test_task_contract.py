@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from ecgscale.data.split import SplitRule, crossval, parts
+from ecgscale.data.split import SplitError, SplitRule, crossval, parts
 from ecgscale.evaluation import metrics
+from ecgscale.evaluation.evaluate import EvalSpec
 from ecgscale.spec import Spec, digest, names, part, part_class
+from ecgscale.study.overlap import checked
+from ecgscale.study.plan import PlannedEval
+from ecgscale.study.study import StudyError
 from ecgscale.tasks import TaskSpec
 
 CASES = [
@@ -74,6 +80,57 @@ def test_no_patient_in_two_parts(task: TaskSpec, labels: tuple[str, ...]) -> Non
     for one, other in pairs:
         assert len(one) and len(other)
         assert not set(patients[one]) & set(patients[other])
+
+
+class Held:
+    """As much of a corpus as a split and a search for overlap read."""
+
+    def __init__(self, index: pd.DataFrame, path: Path, seed: int) -> None:
+        self.index, self.path, self.digest = index, path / str(seed), str(seed)
+        self.fingerprints = np.random.default_rng(seed).integers(0, 256, (len(index), 128), np.uint8)
+
+
+def _evaluation(task: TaskSpec, corpus: Any) -> PlannedEval:
+    source: Any = SimpleNamespace(label="tested", open=lambda: corpus)
+    spec = EvalSpec(corpus=corpus.digest, task=task, split=SplitRule(by="folds"))
+    return PlannedEval(spec, source, "ood", "shifted", task.title)
+
+
+@pytest.mark.parametrize(("task", "labels"), CASES)
+def test_patients_of_pre_training_are_refused_and_others_are_not(
+    task: TaskSpec, labels: tuple[str, ...], tmp_path: Path
+) -> None:
+    index = _index(labels, task, records=200)
+    corpus: Any = Held(index, tmp_path, 1)
+    evaluation = _evaluation(task, corpus)
+    tested = evaluation.spec.tested(corpus)
+    assert len(tested) > 0
+    strangers: Any = Held(index.assign(patient="other:" + index["patient"].str[5:]), tmp_path, 2)
+    found = checked("s", "code", strangers, np.arange(100), evaluation)
+    assert found["shared_patients"] == found["common_patients"] == 0
+    patient = index["patient"].iloc[tested[-1]]
+    strangers.index.loc[7, "patient"] = patient  # one tested patient, under another record
+    with pytest.raises(StudyError, match=rf"1 patients of the test part of {task.title} on tested .* \({patient}\)"):
+        checked("s", "code", strangers, np.arange(100), evaluation)
+    assert checked("s", "code", strangers, np.arange(8, 100), evaluation)["common_patients"] == 1  # not trained on
+
+
+@pytest.mark.parametrize(("task", "labels"), CASES)
+def test_folds_that_divide_a_patient_are_refused_and_no_other_split_divides_one(
+    task: TaskSpec, labels: tuple[str, ...], tmp_path: Path
+) -> None:
+    index = _index(labels, task, records=200)
+    index["fold"] = pd.array(np.arange(200) % 10 + 1, dtype="Int64")
+    corpus: Any = Held(index, tmp_path, 3)
+    spec = _evaluation(task, corpus).spec
+    if task.parts == "folds":
+        with pytest.raises(SplitError, match=r"patient test:\d+ has records in"):
+            spec.rows(corpus)
+    elif task.parts == "patients":
+        who = [set(index["patient"].iloc[rows]) for rows in spec.rows(corpus).values()]
+        assert not (who[0] & who[1] or who[0] & who[2] or who[1] & who[2])
+    else:
+        assert len(spec.tested(corpus)) == len(index)  # parted by `crossval`, see above
 
 
 @pytest.mark.parametrize(("task", "labels"), CASES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -272,3 +273,11 @@ def make_report() -> Callable[..., ReportInput]:
         return ReportInput(**fields | replaced)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def bare_report(make_report: Callable[..., ReportInput]) -> ReportInput:
+    """A report input of one size and D in distribution, of which next to nothing is drawn: for the words of a part."""
+    whole = make_report(worlds=1, tasks=2)
+    table = whole.table[(whole.table["split"] == "id") & (whole.table["N"] == SIZES[0])]
+    return replace(whole, table=table[table["D"] == RECORDS[0]], fits=[])

@@ -20,6 +20,7 @@ from ecgscale.runs import Recipe, RunSpec
 from ecgscale.spec import part
 from ecgscale.study import compared
 from ecgscale.study.effects import effects_of
+from ecgscale.study.groupings import groupings_of
 from ecgscale.study.plan import PlannedEval, PlannedRun
 from ecgscale.study.ranking import ranking_of
 
@@ -199,3 +200,28 @@ def test_two_forms_of_a_backbone_are_two_levels(lab: Lab, tmp_path: Path) -> Non
         "beat_transformer (pool ends)",
         "beat_transformer (pool mean)",
     ]
+
+
+def test_other_groupings_of_the_tasks_change_the_family_in_front_only_where_it_was_planted(
+    lab: Lab, tmp_path: Path
+) -> None:
+    lvh, rhythm, axis = evaluations(tmp_path)
+    sources: dict[str, Any] = {name: SimpleNamespace(label=name, path=tmp_path / name) for name in ("ludb", "clinic")}
+    rhythm = replace(rhythm, shift="unseen", source=sources["clinic"])
+    runs = crossing((replace(lvh, source=sources["ludb"]), rhythm, axis))
+    fill(lab, runs)
+    for p in runs:  # on rhythm alone, by more than on the others, the order of the backbones is the other one
+        turned = lab.run(p.run.uid) / "evaluations" / f"{rhythm.spec.uid}.npy"
+        np.save(turned, np.load(turned) - 5 * BACKBONES[p.run.backbone.part_name()])
+    found = groupings_of(plan_of(runs), lab)
+    assert found["tasks"] == []  # of evaluations that no plan made nothing is known
+    assert {g["name"]: g["order"][0] for g in found["groupings"]} == {
+        "as the study groups them": ["beat_transformer", "supervised"],
+        "shifted only, as stated": ["resnet1d", "supervised"],
+        "unseen only, as stated; without ludb": ["beat_transformer", "supervised"],
+        "every task": ["beat_transformer", "supervised"],
+        "without clinic": ["resnet1d", "supervised"],
+    }
+    taus = {g["name"].split(",")[0]: g["tau"] for g in found["groupings"]}
+    assert taus["as the study groups them"] == 1 and taus["shifted only"] < 1
+    assert groupings_of(plan_of([]), lab) == {"tasks": [], "groupings": [], "left_out": []}

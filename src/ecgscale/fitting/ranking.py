@@ -13,12 +13,12 @@ Source: Mogstad, Romano, Shaikh & Wilhelm 2024, Rev. Econ. Stud. 91:476, for ran
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ecgscale.fitting.resample import LEVEL, Array, Measured, percentiles, resample
+from ecgscale.fitting.resample import LEVEL, Array, Measured, Resampled, percentiles, resample
 from ecgscale.rng import generator
 
 
@@ -57,24 +57,31 @@ def ranking(names: Sequence[str], tasks: Sequence[Measured], resamples: int = 10
     Returns:
         The models, lowest score first. Where no model has two seeds, intervals hold patients only.
     """
-    found = resample(tasks, resamples, seed)
+    return order(names, tasks, resample(tasks, resamples, seed), seed)
+
+
+def order(
+    names: Sequence[str], tasks: Sequence[Measured], resampled: Mapping[str, Resampled], seed: int = 0
+) -> list[Ranked]:
+    """Order models as `ranking` does, by tasks that were resampled before, perhaps among others."""
+    found = {t.task: resampled[t.task] for t in tasks}
     models = sorted(set(names))
     member = np.array([[float(name == model) for model in models] for name in names])  # run model
     counts = member.sum(0)
     by_run = np.mean([f.value for f in found.values()], axis=0)
     value = by_run @ member / counts
     drawn = np.mean([f.drawn for f in found.values()], axis=0) @ member / counts
-    drawn = drawn + _luck(by_run - member @ value, counts, resamples, seed)
+    drawn = drawn + _luck(by_run - member @ value, counts, len(drawn), seed)
     lo, hi = percentiles(drawn)
     best, worst = _ranks(value, drawn)
     patients = len({(t.source, p) for t in tasks for p in found[t.task].patients.tolist()})
-    order = np.argsort(value, kind="stable")
+    places = np.argsort(value, kind="stable")
     return [
         Ranked(
             models[i], float(value[i]), float(lo[i]), float(hi[i]), place + 1, int(best[i]), int(worst[i]),
             int(counts[i]), patients,
         )
-        for place, i in enumerate(order)
+        for place, i in enumerate(places)
     ]  # fmt: skip
 
 

@@ -36,6 +36,10 @@ class ReportInput:
             `distance`, `at_edge`.
         diagnosis: What `study.diagnosis.diagnosed` returns; {} where no family has a law in distribution.
         ranking: What `study.ranking.ranking_of` returns; {} where no two families can be compared.
+        shift: What `study.groupings.groupings_of` returns; {} where nothing is known of the tasks.
+        downstream: What `study.downstream.downstream_of` returns; {} where no run has both losses.
+        overfitting: What `study.overfitting.overfitting_of` returns; {} without a run.
+        efficiency: What `study.efficiency.efficiency_of` returns; {} where no curves of labels were measured.
         effects: What `study.effects.effects_of` returns; {} where nothing was crossed.
         similar: What `study.similar.similar` returns; {} where fewer than two models left their features.
         environment: `machine`, `torch`, `threads`, `seconds`.
@@ -52,6 +56,10 @@ class ReportInput:
     tuning: list[dict[str, Any]] = field(default_factory=list)
     diagnosis: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     ranking: dict[str, Any] = field(default_factory=dict)
+    shift: dict[str, Any] = field(default_factory=dict)
+    downstream: dict[str, Any] = field(default_factory=dict)
+    overfitting: dict[str, Any] = field(default_factory=dict)
+    efficiency: dict[str, Any] = field(default_factory=dict)
     effects: dict[str, Any] = field(default_factory=dict)
     similar: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)

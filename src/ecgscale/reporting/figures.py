@@ -29,6 +29,7 @@ WIDTH_IN = 10.0
 SINGLE_IN = 6.5  # width of a figure with one panel
 MOST_PANELS = 12
 _LEGEND_ROW_IN = 0.2
+_ASIDE = ("scratch", "training")  # kinds of joined points to hold the others against
 _RC: dict[str, Any] = {
     "svg.fonttype": "none",
     "font.family": ["DejaVu Sans"],
@@ -74,6 +75,7 @@ def curves(
     x_label: str,
     y_label: str,
     counts: bool = True,
+    joined: bool = False,
 ) -> Drawn:
     """Draw small multiples of a loss against a quantity, with fitted curves, bands and reference lines.
 
@@ -86,6 +88,7 @@ def curves(
         stamp: Written into every panel, e.g. "simulated ECG"; empty for none.
         x_label, y_label: Axis labels with units.
         counts: x is a count on a log axis with ticks like 18.4K; else a loss.
+        joined: Whether a line joins the points of a family; those whose `kind` is in `_ASIDE` are grey and dashed.
 
     Raises:
         ValueError: no points, or more than `MOST_PANELS` panels.
@@ -93,12 +96,14 @@ def curves(
     panels = list(dict.fromkeys(points["panel"]))
     if not 0 < len(panels) <= MOST_PANELS:
         raise ValueError(f"figure {salt}: {len(panels)} panels, expected 1 to {MOST_PANELS}")
-    look = marks(list(points["family"].unique()))
+    grey = sorted(points.loc[points["kind"].isin(_ASIDE), "family"].unique()) if joined else []
+    look = marks([family for family in points["family"].unique() if family not in grey])
+    look |= {name: RANDOM._replace(marker=m) for name, m in zip(grey, cycle("d*H<"), strict=False)}
     columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
     width = WIDTH_IN if columns > 1 else SINGLE_IN
     dashes = _reference_lines(lines)
-    handles = [*_family_handles(look), *_line_handles(dashes, fitted)]
+    handles = [*_family_handles(look, set(grey)), *_line_handles(dashes, fitted)]
     top = _legend_in(handles, width) + 0.5
     height = top + rows * (2.2 if columns > 1 else 2.8) + (rows - 1) * 0.85 + 0.5
 
@@ -108,7 +113,7 @@ def curves(
         _legend(figure, handles)
         for axes, panel in zip(grid, panels, strict=False):
             here, fits, refs = (frame[frame["panel"] == panel] for frame in (points, fitted, lines))
-            _curve_panel(axes, here, fits, refs, look, dashes, counts=counts)
+            _curve_panel(axes, here, fits, refs, look, dashes, counts=counts, joined=joined)
             heading(axes, panel, stamp)
             axes.set_xlabel(x_label)
             if axes.get_subplotspec().is_first_col():
@@ -179,12 +184,16 @@ def _curve_panel(
     dashes: dict[tuple[str, str], tuple[str, dict[str, Any]]],
     *,
     counts: bool,
+    joined: bool,
 ) -> None:
     log_x = _scale(axes, points, fits, refs, counts=counts)
     names = list(look)
     for family, rows in groups(points, "family"):
-        aside = 1.015 ** (names.index(family) - (len(names) - 1) / 2) if log_x and counts else 1.0
+        aside = 1.015 ** (names.index(family) - (len(names) - 1) / 2) if log_x and counts and not joined else 1.0
         _points(axes, rows, look[family], aside)
+        if joined:
+            dashed: Any = (0, (4, 2)) if look[family].colour == RANDOM.colour else "-"
+            axes.plot(rows["x"], rows["value"], color=look[family].colour, linewidth=1.3, linestyle=dashed)
     for family, rows in groups(fits, "family"):
         _fit(axes, rows, look[family])
     for row in records_of(refs):
@@ -312,7 +321,8 @@ def _line_handles(dashes: dict[tuple[str, str], tuple[str, dict[str, Any]]], fit
     told = fitted["told"].astype(bool)
     if told.any():
         floor = ", fitted E (◂)" if np.isfinite(fitted.loc[told, "E"].to_numpy(float)).any() else ""
-        handles.append(Line2D([], [], color=MUTED, linewidth=1.8, label=f"fitted law, 95 % band{floor}"))
+        band = ", 95 % band" if np.isfinite(fitted.loc[told, "lo"].to_numpy(float)).any() else ""
+        handles.append(Line2D([], [], color=MUTED, linewidth=1.8, label=f"fitted law{band}{floor}"))
     if not told.all():
         handles.append(Line2D([], [], color=MUTED, linewidth=1.1, linestyle=":", label="fit that cannot tell"))
     return handles

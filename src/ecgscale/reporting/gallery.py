@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ecgscale.reporting import ReportInput, curves, effects, effects_figure, figures, similar, similar_figure
-from ecgscale.reporting.findings import origin
+from ecgscale.reporting import (
+    ReportInput,
+    curves,
+    downstream_figure,
+    effects,
+    effects_figure,
+    efficiency_figure,
+    figures,
+    overfitting_figure,
+    similar,
+    similar_figure,
+)
+from ecgscale.reporting.picture import Figure, finish, parted, stamp
 from ecgscale.reporting.rows import (
     PANEL,
     comparable,
@@ -49,25 +60,6 @@ _BETTER = {"loss (nats)": "lower is better", "AUROC": "higher is better", "AUPRC
 _LINES = ["panel", "kind", "label", "value", *PANEL, "run"]
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A figure of the page, with the frame it drew."""
-
-    id: str
-    section: str
-    title: str
-    caption: str
-    alt: str
-    svg: str
-    frame: pd.DataFrame
-
-
-def stamp(report: ReportInput) -> str:
-    """Return what every picture of this report must carry: "simulated ECG", or nothing for real ECGs."""
-    kind = origin(report.corpora)
-    return f"{kind} ECG" if "simulated" in kind else ""
-
-
 def gallery(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
     """Return every figure that the table and the fits can fill, in the order of the page."""
     made: list[Figure] = []
@@ -81,6 +73,9 @@ def gallery(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
     made += _exponents(report)
     made += _paired(report, table)
     made += _forms(report, table)
+    made += downstream_figure.figures_of(report)
+    made += overfitting_figure.figures_of(report, table)
+    made += efficiency_figure.figures_of(report)
     made += _effects(report)
     made += _similar(report)
     return _with_floor_note(made)
@@ -95,24 +90,6 @@ def _with_floor_note(made: list[Figure]) -> list[Figure]:
     return made
 
 
-def _finish(
-    report: ReportInput, section: str, name: str, title: str, caption: str, alt: str, drawn: figures.Drawn
-) -> Figure:
-    mark = stamp(report)
-    said = f"{mark[0].upper()}{mark[1:]}: not a clinical result. " if mark else ""
-    return Figure(
-        name, section, title, said + caption, f"{title}{f' ({mark})' if mark else ''}. {alt}", drawn.svg, drawn.frame
-    )
-
-
-def _chunks(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    panels = list(dict.fromkeys(frame["panel"]))
-    most = figures.MOST_PANELS
-    parts = [panels[i : i + most] for i in range(0, len(panels), most)]
-    names = [f"-{i + 1}" if len(parts) > 1 else "" for i in range(len(parts))]
-    return [(name, frame[frame["panel"].isin(part)]) for name, part in zip(names, parts, strict=True)]
-
-
 def _scaling(report: ReportInput, table: pd.DataFrame, rows: pd.DataFrame, split: str, axis: str) -> list[Figure]:
     points = _points(rows[rows["kind"] == "grid"], axis)
     if points["x"].nunique() < 2:
@@ -122,7 +99,7 @@ def _scaling(report: ReportInput, table: pd.DataFrame, rows: pd.DataFrame, split
     label, other, unit = _AXES[axis]
     where = "in distribution" if split == "id" else "out of distribution"
     out = []
-    for suffix, here in _chunks(points):
+    for suffix, here in parted(points):
         drawn = figures.curves(
             here,
             fitted[fitted["panel"].isin(here["panel"])],
@@ -141,7 +118,7 @@ def _scaling(report: ReportInput, table: pd.DataFrame, rows: pd.DataFrame, split
         )
         alt = f"{here['panel'].nunique()} panels, one per task and corpus; {len(here)} measured losses."
         title = f"Loss against {axis}, {where}" + (f" (part {suffix[1:]})" if suffix else "")
-        out.append(_finish(report, "scaling", f"{split}-loss-vs-{axis}{suffix}", title, caption, alt, drawn))
+        out.append(finish(report, "scaling", f"{split}-loss-vs-{axis}{suffix}", title, caption, alt, drawn))
     return out
 
 
@@ -155,7 +132,7 @@ def _pretext(report: ReportInput, table: pd.DataFrame, axis: str) -> list[Figure
     none = pd.DataFrame(columns=_LINES)
     label, other, _ = _AXES[axis]
     out = []
-    for suffix, here in _chunks(points):
+    for suffix, here in parted(points):
         name = f"pretext-vs-{axis}{suffix}"
         drawn = figures.curves(
             *(here, _fitted(report, here, axis), none),
@@ -170,7 +147,7 @@ def _pretext(report: ReportInput, table: pd.DataFrame, axis: str) -> list[Figure
             f"Full marks: largest {other}; faint marks: smaller {other}."
         )
         alt = f"{here['panel'].nunique()} panels, one per objective; {len(here)} measured losses."
-        out.append(_finish(report, "pretext", name, f"Pretext loss against {axis}", caption, alt, drawn))
+        out.append(finish(report, "pretext", name, f"Pretext loss against {axis}", caption, alt, drawn))
     return out
 
 
@@ -261,7 +238,7 @@ def _transfer(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
         return []
     fitted, lines = _fitted(report, points, "loss"), _floors(report, points)
     out = []
-    for suffix, here in _chunks(points):
+    for suffix, here in parted(points):
         name = f"loss-to-loss{suffix}"
         drawn = figures.curves(
             here,
@@ -280,7 +257,7 @@ def _transfer(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
         )
         alt = f"{here['panel'].nunique()} panels, one per out-of-distribution task; {here['run'].nunique()} runs."
         out.append(
-            _finish(
+            finish(
                 report, "transfer", name, "Loss to loss: in distribution to out of distribution", caption, alt, drawn
             )
         )
@@ -401,9 +378,7 @@ def _effects(report: ReportInput) -> list[Figure]:
     names = ["effects"] if len(drawn) == 1 else [f"effects-{i + 1}" for i in range(len(drawn))]
     parts = [title + (f" (part {name[8:]})" if name[8:] else "") for name in names]
     return [
-        _finish(
-            report, "effects", name, part, caption, f"{len(one.frame)} estimates; numbers in the tables below.", one
-        )
+        finish(report, "effects", name, part, caption, f"{len(one.frame)} estimates; numbers in the tables below.", one)
         for name, part, one in zip(names, parts, drawn, strict=True)
     ]
 
@@ -414,12 +389,12 @@ def _similar(report: ReportInput) -> list[Figure]:
     drawn = similar_figure.draw(report.similar, salt="similar", stamp=stamp(report))
     caption = similar.caption_of(report.similar)
     alt = f"{len(report.similar['models'])} models, a number for every pair."
-    made = [_finish(report, "similar", "similar", "How alike the models' features are", caption, alt, drawn)]
+    made = [finish(report, "similar", "similar", "How alike the models' features are", caption, alt, drawn)]
     if report.similar.get("layers"):
         drawn = similar_figure.draw_layers(report.similar, salt="layers", stamp=stamp(report))
         caption = similar.layers_caption_of(report.similar)
         alt = f"{len(report.similar['layers'])} models, a number for every pair of layers."
-        made.append(_finish(report, "similar", "layers", "How alike the layers of a model are", caption, alt, drawn))
+        made.append(finish(report, "similar", "layers", "How alike the layers of a model are", caption, alt, drawn))
     return made
 
 
@@ -438,5 +413,5 @@ def _forests(
     for suffix, here in _rows_chunks(frame):
         drawn = figures.forest(here, salt=f"{name}{suffix}", stamp=stamp(report), x_labels=labels, zero=zero)
         part = title + (f" (part {suffix[1:]})" if suffix else "")
-        made.append(_finish(report, name, f"{name}{suffix}", part, caption, alt.format(len(here)), drawn))
+        made.append(finish(report, name, f"{name}{suffix}", part, caption, alt.format(len(here)), drawn))
     return made

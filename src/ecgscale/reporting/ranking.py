@@ -15,7 +15,7 @@ def tables_of(ranking: dict[str, Any]) -> list[Table]:
         return []
     body = tuple(
         (
-            Cell(_name(r, rows)),
+            Cell(called(r, rows)),
             Cell(_ranks(r), sort=float(r["rank"]), mark="best" if r["worst"] == 1 else "tie" if r["best"] == 1 else ""),
             Cell(style.number(r["value"]), f"({style.bounds(r['lo'], r['hi'])})", float(r["value"])),
             Cell(style.number(r["gain"]), f"({style.bounds(r['gain_lo'], r['gain_hi'])})", float(r["gain"])),
@@ -46,15 +46,15 @@ def sentences(ranking: dict[str, Any]) -> list[str]:
     helped = sum(r["gain_hi"] < 0 for r in rows)
     could = "no other family may be first" if not ties else f"{ties} of the other {len(rows) - 1} may be first too"
     return [
-        f"Over {_tasks(ranking['setting'])} together {_name(first, rows)} has the lowest mean loss, "
+        f"Over {_tasks(ranking['setting'])} together {called(first, rows)} has the lowest mean loss, "
         f"{style.estimate(first['value'], first['lo'], first['hi'])}; {could}. "
         f"{helped} of {len(rows)} families are ahead of random weights of their size in the mean."
         f"{missing}"
     ]
 
 
-def _name(r: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    """The family, with the fields in brackets only where names alone would be ambiguous."""
+def called(r: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """Write the family, with the fields in brackets only where names alone would be ambiguous."""
     short = [(_short(x["backbone"]), _short(x["objective"])) for x in rows]
     mine = (_short(r["backbone"]), _short(r["objective"]))
     return " · ".join(mine if short.count(mine) == 1 else (r["backbone"], r["objective"]))

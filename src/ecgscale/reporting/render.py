@@ -22,11 +22,15 @@ from ecgscale.reporting import (
     ReportInput,
     detectable,
     diagnosis,
+    downstream,
     effects,
+    efficiency,
     findings,
     inventory,
+    overfitting,
     published,
     ranking,
+    shift,
     similar,
     style,
     tables,
@@ -37,7 +41,7 @@ from ecgscale.reporting.rows import PAIRED, comparable, failed, families, forms,
 from ecgscale.reporting.tables import Table
 
 if TYPE_CHECKING:
-    from ecgscale.reporting.gallery import Figure
+    from ecgscale.reporting.picture import Figure
 
 SCHEMA = "ecgscale.report/1"
 _METRICS = ("loss", "auroc", "auprc")
@@ -141,7 +145,11 @@ def compose(report: ReportInput) -> Page:
     made += [tables.paired(paired(table)), *tables.forms(forms(report, table)), *_laws(report)]
     made += [*diagnosis.tables_of(report.diagnosis, report.fits), *detectable.tables_of(report.fits)]
     made += published.tables_of(report.fits)
-    made += [*ranking.tables_of(report.ranking), *effects.tables_of(report.effects)]
+    made += [*ranking.tables_of(report.ranking), *shift.tables_of(report.shift, report.fits)]
+    made += downstream.tables_of(report.downstream)
+    made += overfitting.tables_of(report, table)
+    made += efficiency.tables_of(report.efficiency)
+    made += effects.tables_of(report.effects)
     made += [
         inventory.corpora(report.corpora),
         inventory.prevalence(report.corpora),
@@ -150,6 +158,10 @@ def compose(report: ReportInput) -> Page:
     made += [inventory.overlaps(report.overlaps), tables.failures(failed(table)), tables.left_out(report.skipped)]
     said = findings.sentences(report, table)
     said[0:0] = ranking.sentences(report.ranking)
+    said[-2:-2] = downstream.sentences(report.downstream)
+    said[-2:-2] = overfitting.sentences(report)
+    said[-2:-2] = efficiency.sentences(report.efficiency)
+    said[-2:-2] = shift.sentences(report.shift)
     said[-2:-2] = similar.sentences(report.similar)
     said[-2:-2] = effects.sentences(report.effects)  # before where the ECGs come from and what was run
     return Page(report, table, said, gallery(report, table), [t for t in made if t.rows])
@@ -168,7 +180,7 @@ def _laws(report: ReportInput) -> list[Table]:
 
 def html(page: Page) -> str:
     """Return the page as one HTML text that loads nothing from anywhere."""
-    from ecgscale.reporting.gallery import stamp
+    from ecgscale.reporting.picture import stamp
 
     templates = files("ecgscale.reporting") / "templates"
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -189,7 +201,7 @@ def html(page: Page) -> str:
 
 def json_twin(page: Page) -> dict[str, Any]:
     """Return the report as JSON data; `report.schema.json` describes it."""
-    from ecgscale.reporting.gallery import stamp
+    from ecgscale.reporting.picture import stamp
 
     report = page.report
     looks = style.marks(families(page.table))
@@ -204,6 +216,10 @@ def json_twin(page: Page) -> dict[str, Any]:
         "figures": [_figure_twin(f, report.command) for f in page.figures],
         "tables": [_table_twin(t, report.command) for t in page.tables],
         "ranking": report.ranking,
+        "shift": report.shift,
+        "downstream": report.downstream,
+        "overfitting": report.overfitting,
+        "efficiency": report.efficiency,
         "effects": report.effects,
         "similar": report.similar,
         "overlaps": report.overlaps,

@@ -7,16 +7,17 @@ from collections.abc import Container
 
 import numpy as np
 
-from ecgscale.data.corpus import Corpus
 from ecgscale.data.mixture import Mixture
-from ecgscale.data.split import SplitRule, corpus_parts, shared_signals
+from ecgscale.data.split import SplitRule, corpus_parts
 from ecgscale.evaluation.evaluate import EvalSpec
 from ecgscale.evaluation.windows import WindowError, Windows
 from ecgscale.lab import Lab, read_failures
 from ecgscale.runs import Recipe, Role, RunSpec
 from ecgscale.spec import Plugin, SpecError
 from ecgscale.study.bind import Binder, Source
+from ecgscale.study.overlap import checked
 from ecgscale.study.plan import Plan, PlannedEval, PlannedRun, Search
+from ecgscale.study.shift import relation
 from ecgscale.study.stored import load_evaluation
 from ecgscale.study.study import Arm, Evaluation, Family, Study, StudyError
 from ecgscale.study.tuning import search
@@ -59,7 +60,10 @@ class _Expansion:
         self.samples = self._samples()
         self.train = corpus_parts(self.corpus, self.study.split, self.study.order)["train"]
         self.evaluations = self._evaluations()
-        self._check_overlap()
+        trained = self.train[: max(self.arm.records)]
+        self.plan.overlaps += [
+            checked(self.study.name, self.source.label, self.corpus, trained, e) for e in self.evaluations
+        ]
         for e in self.evaluations:
             measured = self.plan.encoded if e.not_by_hand else self.plan.handcrafted
             measured += [e] if e not in measured else []
@@ -105,9 +109,10 @@ class _Expansion:
             self.plan.skip(title, f"data `{rule.data}` is optional and not bound")
             return None
         corpus = self._open(source).open()
-        refusal = refuse(rule.task, corpus)
-        if refusal:
-            self.plan.skip(title, refusal)
+        try:
+            labels = tuple(str(name) for name in rule.task.targets(corpus.index).columns)
+        except (ValueError, SpecError) as error:  # the corpus does not carry them
+            self.plan.skip(title, str(error))
             return None
         try:
             Windows.of(corpus, rule.crop_s)
@@ -130,41 +135,16 @@ class _Expansion:
         floor = rule.task.floor(corpus.manifest)
         if floor is not None:
             self.plan.floors.setdefault(source.label, {})[rule.task.title] = floor
-        return PlannedEval(spec, source, rule.split, rule.shift, rule.task.title)
+        trained_on = {label for f in self.families for label in getattr(f.objective, "labels", ())}
+        found = relation(self.corpus, corpus, labels, trained_on, rule.shift)
+        split = rule.split or ("id" if found.by_rule == "same" else "ood")
+        return PlannedEval(spec, source, split, found.shift, rule.task.title, found)
 
     def _split(self, rule: Evaluation) -> SplitRule:
         """Return how the corpus of an evaluation is parted: as the study's, unless the evaluation says otherwise."""
         if rule.fractions is not None:
             return SplitRule(by="patients", fractions=rule.fractions)
         return self.study.split if rule.by in (None, self.study.split.by) else SplitRule(by=rule.by)
-
-    def _check_overlap(self) -> None:
-        trained = set(self.corpus.index["patient"].iloc[self.train[: max(self.arm.records)]])
-        for evaluation in self.evaluations:
-            corpus = evaluation.source.open()
-            tested = set(corpus.index["patient"].iloc[evaluation.spec.tested(corpus)])
-            shared = sorted(trained & tested)
-            if shared:
-                raise StudyError(
-                    f"{self.study.name}: {len(shared)} patients of the test part of {evaluation.title} on "
-                    f"{evaluation.source.label} are pre-training patients of {self.source.label} "
-                    f"({', '.join(shared[:5])}); choose another split or corpus"
-                )
-            copies = shared_signals(
-                self.corpus, corpus, self.train[: max(self.arm.records)], evaluation.spec.tested(corpus)
-            )
-            if copies:
-                raise StudyError(
-                    f"{self.study.name}: {len(copies)} recordings of the test part of {evaluation.title} on "
-                    f"{evaluation.source.label} are pre-training records of {self.source.label} under other names "
-                    f"({', '.join(f'{b} is {a}' for a, b in copies[:5])}); choose another split or corpus"
-                )
-            known = len(set(self.corpus.index["patient"]) & set(corpus.index["patient"]))
-            self.plan.overlaps.append(
-                {"a": f"{self.source.label} (training)", "b": f"{evaluation.source.label}: {evaluation.title} (test)",
-                 "shared_patients": 0, "common_patients": known,
-                 "verdict": "no patient and no recording stands on both sides"}
-            )  # fmt: skip
 
     def _codebook(self) -> str | None:
         rule = self.study.codebook
@@ -382,12 +362,3 @@ def trial_score(
         if row["part"] == "validation" and row["metric"] == "loss"
     ]
     return float(np.mean(losses)) if len(losses) == len(probed) else None
-
-
-def refuse(task: Plugin, corpus: Corpus) -> str | None:
-    """Return why a corpus does not carry a task's labels, or None."""
-    try:
-        task.targets(corpus.index)  # type: ignore[attr-defined]
-    except (ValueError, SpecError) as error:
-        return str(error)
-    return None

@@ -9,6 +9,7 @@ from ecgscale.data import intervals
 from ecgscale.evaluation.evaluate import EvalSpec
 from ecgscale.runs import RunSpec
 from ecgscale.study.bind import Source
+from ecgscale.study.shift import Relation
 from ecgscale.study.study import Study
 from ecgscale.study.tuning import Tuned
 
@@ -26,6 +27,7 @@ class PlannedEval:
     split: str
     shift: str
     title: str
+    relation: Relation | None = None  # to the pre-training corpus
 
     @property
     def plain(self) -> bool:

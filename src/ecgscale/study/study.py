@@ -27,6 +27,7 @@ from ecgscale.runs import BackboneField, ObjectiveField, TaskField
 from ecgscale.spec import Spec, SpecError, part
 from ecgscale.study.cells import cells_of
 from ecgscale.study.files import StudyError, packaged, read
+from ecgscale.study.shift import Shift
 from ecgscale.training.recipe import Rule
 
 __all__ = ["Arm", "Evaluation", "Family", "Study", "StudyError", "Training", "Tune", "packaged"]
@@ -119,8 +120,8 @@ class Evaluation(Spec):
 
     data: str
     task: TaskField
-    split: Literal["id", "ood"] = "ood"
-    shift: Literal["same", "shifted", "unseen"]
+    shift: Shift | None = None  # how far from pre-training, by hand; None: by the rule of study.shift
+    split: Literal["id", "ood"] | None = Field(None, validate_default=True)  # None: "id" where the rule says "same"
     protocol: Protocol = "linear"
     settings: Settings | None = Field(
         None, validate_default=True
@@ -134,6 +135,11 @@ class Evaluation(Spec):
     train: PositiveInt | None = None  # records; all when absent
     validation: PositiveInt | None = None
     test: PositiveInt | None = None
+
+    @field_validator("split")
+    @classmethod
+    def _of_the_shift(cls, value: Any, info: ValidationInfo) -> Any:
+        return "ood" if value is None and info.data.get("shift") else value
 
     @field_validator("settings", mode="wrap")
     @classmethod
