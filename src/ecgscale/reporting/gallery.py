@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecgscale.reporting import ReportInput, curves, effects, effects_figure, figures, similar, similar_figure
+from ecgscale.reporting import (
+    ReportInput,
+    curves,
+    effects,
+    effects_figure,
+    figures,
+    label_scaling,
+    similar,
+    similar_figure,
+)
 from ecgscale.reporting.findings import origin
 from ecgscale.reporting.rows import (
     PANEL,
@@ -19,6 +28,7 @@ from ecgscale.reporting.rows import (
     groups,
     largest,
     losses,
+    measured,
     paired,
     panel_title,
     pretext,
@@ -78,6 +88,7 @@ def gallery(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
     for axis in ("N", "D"):
         made += _pretext(report, table, axis)
     made += _transfer(report, table)
+    made += _labels(report, table)
     made += _exponents(report)
     made += _paired(report, table)
     made += _forms(report, table)
@@ -287,10 +298,34 @@ def _transfer(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
     return out
 
 
+def _labels(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
+    points = label_scaling.points(table)
+    if points["x"].nunique() < 2:
+        return []
+    fitted = label_scaling.fitted(report.fits, points)
+    lines = pd.concat([_floors(report, points), _baselines(measured(table), points)], ignore_index=True)
+    kept = points[["value", "lo", "hi", *_KEEP, "panel", "x", "full", "order", "plain"]]
+    out = []
+    for suffix, here in _chunks(kept):
+        drawn = figures.curves(
+            here,
+            fitted[fitted["panel"].isin(here["panel"])],
+            lines[lines["panel"].isin(here["panel"])],
+            salt=f"labels{suffix}",
+            stamp=stamp(report),
+            x_label="labels in pre-training",
+            y_label="probe loss (nats)",
+        )
+        alt = f"{here['panel'].nunique()} panels, one per task and corpus; {len(here)} measured losses."
+        title = "Loss against the number of labels" + (f" (part {suffix[1:]})" if suffix else "")
+        out.append(_finish(report, "labels", f"labels{suffix}", title, label_scaling.CAPTION, alt, drawn))
+    return out
+
+
 def _exponents(report: ReportInput) -> list[Figure]:
     joint = any(curves.law_name(f) == "scaling" for f in report.fits)
     out = []
-    for fit in report.fits:
+    for fit in label_scaling.without(report.fits):
         if curves.is_pretext_transfer(fit) or (joint and curves.law_name(fit) == "power"):
             continue
         for name in fit.get("params") or {}:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -25,6 +25,7 @@ from ecgscale.reporting import (
     effects,
     findings,
     inventory,
+    label_scaling,
     published,
     ranking,
     similar,
@@ -138,8 +139,10 @@ def compose(report: ReportInput) -> Page:
     metrics += sorted(set(rows["metric"]) - {*metrics, PAIRED})
     made += [tables.winners(findings.standings(rows, m), m) for m in metrics[:2]]
     made += [tables.results(rows, m) for m in metrics]
-    made += [tables.paired(paired(table)), *tables.forms(forms(report, table)), *_laws(report)]
-    made += [*detectable.tables_of(report.fits), *published.tables_of(report.fits)]
+    of_size = replace(report, fits=label_scaling.without(report.fits))
+    made += [tables.paired(paired(table)), *tables.forms(forms(report, table)), *_laws(of_size)]
+    made += [*detectable.tables_of(of_size.fits), *published.tables_of(of_size.fits)]
+    made += label_scaling.tables_of(report.fits, table)
     made += [*ranking.tables_of(report.ranking), *effects.tables_of(report.effects)]
     made += [
         inventory.corpora(report.corpora),
@@ -147,8 +150,9 @@ def compose(report: ReportInput) -> Page:
         inventory.quarantine(report.corpora),
     ]
     made += [inventory.overlaps(report.overlaps), tables.failures(failed(table)), tables.left_out(report.skipped)]
-    said = findings.sentences(report, table)
+    said = findings.sentences(of_size, table)
     said[0:0] = ranking.sentences(report.ranking)
+    said[-2:-2] = label_scaling.sentences(report.fits)
     said[-2:-2] = similar.sentences(report.similar)
     said[-2:-2] = effects.sentences(report.effects)  # before where the ECGs come from and what was run
     return Page(report, table, said, gallery(report, table), [t for t in made if t.rows])
