@@ -16,7 +16,11 @@ from ecgscale.reporting import gallery
 from ecgscale.study import shrunk, workers
 from ecgscale.study.study import Study, StudyError
 
-PAPERS = {"scaling-2605.17276": (12, 4), "pretraining-2605.12241": (26, 5)}  # tasks, families
+PAPERS = {
+    "scaling-2605.17276": (12, 4),
+    "pretraining-2605.12241": (26, 5),
+    "label-scaling-mimic": (13, 2),
+}  # tasks, families
 
 
 class Here(workers.Workers):

@@ -15,11 +15,12 @@ from ecgscale.fitting import fit
 from ecgscale.lab import Lab
 from ecgscale.spec import SpecError
 from ecgscale.study.bind import Binder
+from ecgscale.study.declared import declare
 from ecgscale.study.expand import expand
 from ecgscale.study.fits import wanted
 from ecgscale.study.labels import LabelRule, rank, subsets
 from ecgscale.study.plan import Plan
-from ecgscale.study.study import Family, Study
+from ecgscale.study.study import Family, Study, StudyError
 
 RULE = LabelRule(prefix="x_", counts=(2, 4))
 
@@ -146,3 +147,13 @@ def test_the_law_of_labels_is_fitted_in_each_order_and_no_other_law_reads_subset
 def test_labels_that_do_nothing_are_no_law() -> None:
     want = next(w for w in wanted(table(0.0), {}) if w.file.startswith("label_scaling-random"))
     assert fit(want.law, want.frame, bootstraps=50).verdict != "scales"
+
+
+def test_a_declared_plan_takes_the_total_at_its_word_or_refuses(tmp_path: Path) -> None:
+    few = {"evaluate": [], "arm.0.sizes": [20_000], "arm.0.seeds": [0]}
+    stands = declare(Study.load("label-scaling-mimic", few), tmp_path / "a")
+    runs = [p.run for p in stands.plan.runs.values() if p.run.objective is not None]
+    assert {(len(run.labels), run.D) for run in runs} == {(k, 600_000) for k in (9, 30, 93, 300, 927)}
+    assert "labels `icd10_…`: taken to be 927, all with a positive training record" in stands.plan.notes
+    with pytest.raises(StudyError, match="how many labels `icd10_…` mimic_iv_ecg has is not known without the data"):
+        declare(Study.load("label-scaling-mimic", {**few, "family.0.labels.total": None}), tmp_path / "b")
