@@ -303,7 +303,8 @@ def _labels(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
     if points["x"].nunique() < 2:
         return []
     fitted = label_scaling.fitted(report.fits, points)
-    lines = pd.concat([_floors(report, points), _baselines(measured(table), points)], ignore_index=True)
+    rows = measured(table)
+    lines = _baselines(rows[(rows["kind"] == "random") & (rows["metric"] == "loss")], points)
     kept = points[["value", "lo", "hi", *_KEEP, "panel", "x", "full", "order", "plain"]]
     out = []
     for suffix, here in _chunks(kept):

@@ -13,16 +13,17 @@ import pandas as pd
 
 from ecgscale.reporting import style
 from ecgscale.reporting.curves import Fit, curve, law_name, scales, verdict
-from ecgscale.reporting.rows import PANEL, groups, measured, panel_title, records_of, title
+from ecgscale.reporting.rows import PANEL, groups, measured, panel_title, records_of
 from ecgscale.reporting.tables import FLOOR_NOTE, Cell, Table, parameter, row_records, why
 
 LAW = "label_scaling"
-SAID = {"frequency": "most frequent first", "random": "at random"}
+SAID = {"frequency": "frequent first", "random": "random"}
 CAPTION = (
     "Loss of a linear probe on frozen features against the number of labels in pre-training, at the largest N and D, "
     "one mark a seed. Every panel is probed on the same labels throughout. Subsets grow by the most frequent labels "
-    "first, or at random; the runs on all labels, at the right end, belong to both. Bars: 95 % intervals of the "
-    "measurement. Families are set apart sideways by a hair."
+    "first, or at random; the runs on all labels, at the right end, belong to both. Horizontal lines: random weights; "
+    "known floors, far below, are in the table. Bars: 95 % intervals of the measurement. Families are set apart "
+    "sideways by a hair."
 )
 ANSWERS = {"scales": "falls", "does not": "does not fall", "cannot tell": "cannot tell"}
 
@@ -35,15 +36,15 @@ def without(fits: list[Fit]) -> list[Fit]:
 def of_labels(fits: list[Fit]) -> list[Fit]:
     """Return the fits of this law, tasks in distribution first."""
     chosen = [fit for fit in fits if law_name(fit) == LAW]
-    keys = ("task", "eval_corpus", "protocol", "family", "label_order")
+    keys = ("eval_corpus", "task", "protocol", "family", "label_order")
     return sorted(chosen, key=lambda f: (f.get("split") != "id", *(str(f.get(key)) for key in keys)))
 
 
 def points(table: pd.DataFrame) -> pd.DataFrame:
     """Return the losses at every family's largest N and D, a row for each run and order, all labels in every order.
 
-    Columns of the table and panel, family (with the order), x (the number of labels), full, order and plain (the
-    family).
+    Columns of the table and panel, family (the backbone and the order), x (the number of labels), full, order and plain
+    (the family).
     """
     rows = measured(table)
     rows = rows[rows["kind"].isin(["grid", "labels"]) & (rows["metric"] == "loss") & (rows["unit"] == "nats")]
@@ -53,9 +54,8 @@ def points(table: pd.DataFrame) -> pd.DataFrame:
     found = []
     for order in sorted(set(rows.loc[rows["kind"] == "labels", "label_order"])):
         here = rows[(rows["kind"] == "grid") | (rows["label_order"] == order)]
-        found.append(
-            here.assign(order=order, plain=here["family"], family=here["family"] + f", {SAID.get(order, order)}")
-        )
+        called = here["backbone"].astype(str) + f", {SAID[order]}"
+        found.append(here.assign(order=order, plain=here["family"], family=called))
     if not found:
         return rows.assign(panel="", x=0.0, full=True, order="", plain="")
     drawn = pd.concat(found, ignore_index=True)
@@ -105,7 +105,7 @@ def _verdicts(fits: list[Fit]) -> Table:
         found, known = verdict(fit), fit.get("known_floor")
         body.append(
             (
-                Cell(title(str(fit["family"])), SAID.get(str(fit["label_order"]), str(fit["label_order"]))),
+                Cell(f"{fit['backbone']}, {SAID[fit['label_order']]}"),
                 Cell(str(fit.get("task")), where),
                 Cell(ANSWERS.get(found, found), why(fit), mark="cannot" if "cannot" in found else ""),
                 *(parameter(fit, name) for name in ("gamma", "E")),
@@ -113,7 +113,7 @@ def _verdicts(fits: list[Fit]) -> Table:
                 Cell(str(fit.get("n", "–")), str(fit.get("status", "–")), fit.get("n")),
             )
         )
-    head = ("family and order", "task", "loss with more labels", "gamma", "E", "known floor", "runs and status")
+    head = ("backbone and order", "task", "loss with more labels", "gamma", "E", "known floor", "runs and status")
     caption = (
         "L = E + A labels^−gamma at the largest N and D. 95 % bootstrap intervals over runs; grey: cannot be read. "
         "The probe of a task is fitted to all its labels at every number of labels that pre-training had. In the order "
@@ -128,7 +128,7 @@ def _losses(rows: pd.DataFrame) -> Table:
     counts = sorted(set(rows["x"].astype(int)))
     body = []
     for (_, corpus, task, protocol, family), here in groups(rows, ["split", *PANEL, "family"]):
-        cells = [Cell(title(str(family))), Cell(str(task), f"{corpus}, {protocol}")]
+        cells = [Cell(str(family)), Cell(str(task), f"{corpus}, {protocol}")]
         for count in counts:
             runs = here[here["x"] == count]
             cells.append(_mean(runs))
@@ -137,7 +137,7 @@ def _losses(rows: pd.DataFrame) -> Table:
         "Probe loss, nats: the mean over seeds; below, the lowest and highest seed. All labels together are the same "
         "runs in both orders."
     )
-    head = ("family and order", "task", *(f"{count} labels" for count in counts))
+    head = ("backbone and order", "task", *(f"{count} labels" for count in counts))
     return Table("labels-loss", "Loss by number of labels", caption, head, tuple(body), row_records(rows))
 
 
