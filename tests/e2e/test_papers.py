@@ -64,6 +64,10 @@ def test_a_papers_study_runs_on_the_samples_of_all_its_data_sets(
     assert probed.groupby(["eval_corpus", "task"]).ngroups == tasks and probed["value"].notna().all()
     assert {p.split("-")[0] for p in probed["protocol"]} == {e.protocol for e in Study.load(name).evaluate}
     _runs_once(name, tmp_path, frame)
+    if name == "label-scaling-mimic":
+        subsets = frame[frame["role"] == "labels"]
+        assert set(subsets["label_order"]) == {"frequency", "random"} and set(subsets["labels"]) == {2}
+        assert set(grid["labels"]) == {5} and {"labels-law", "labels-loss"} <= {t["id"] for t in twin["tables"]}
 
 
 def _runs_once(name: str, lab: Path, before: pd.DataFrame) -> None:

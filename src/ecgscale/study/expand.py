@@ -229,8 +229,7 @@ class _Expansion:
                         before = (uid, how.fork or 0)
                     for subset in self._subsets(family, ranked, seed):
                         fewer = objective.model_copy(update={"labels": subset.names})
-                        on: Role = "labels" if self.arm.fit else "baseline"
-                        self._add(on, spec, fewer, D, seed, how, size, used, None, not final, None, subset.order)
+                        self._add("labels", spec, fewer, D, seed, how, size, used, None, not final, None, subset.order)
 
     def _ranked(self, family: Family) -> Ranked | None:
         """Return the labels of a family that chooses them by a rule, and say which."""
@@ -246,8 +245,8 @@ class _Expansion:
         return ranked
 
     def _subsets(self, family: Family, ranked: Ranked | None, seed: int) -> list[Subset]:
-        """Return the subsets of its labels that a family is trained on beside all of them."""
-        return [] if family.labels is None or ranked is None else subsets(family.labels, ranked, seed)[1:]
+        """Return the subsets of its labels that a family is trained on beside all of them, in arms that are fitted."""
+        return subsets(family.labels, ranked, seed)[1:] if family.labels and ranked and self.arm.fit else []
 
     def _rate(
         self, family: Family, size: int, spec: Plugin, objective: Plugin, batch: int, codebook: str | None,
