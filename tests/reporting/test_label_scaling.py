@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from ecgscale.reporting import ReportInput, label_scaling
 from ecgscale.reporting.render import Page, compose, html, json_twin
+from ecgscale.reporting.rows import prepare
 
 TASKS = {"simulated_tail": "id", "simulated_code": "ood"}
 CURVE = {"backbone": "resnet1d", "objective": "supervised", "pretrain": "registry", "eval_corpus": "registry"}
@@ -61,10 +63,14 @@ def fits() -> list[dict[str, Any]]:
     return found
 
 
+def report() -> ReportInput:
+    corpora = [{"name": "registry", "simulated": True}]
+    return ReportInput({"name": "x", "title": "X"}, "ecgscale run x", pd.DataFrame(rows()), fits(), corpora)
+
+
 @pytest.fixture(scope="module")
 def page() -> Page:
-    corpora = [{"name": "registry", "simulated": True}]
-    return compose(ReportInput({"name": "x", "title": "X"}, "ecgscale run x", pd.DataFrame(rows()), fits(), corpora))
+    return compose(report())
 
 
 def test_the_figure_draws_every_run_in_its_order_and_the_fitted_law(page: Page) -> None:
@@ -90,6 +96,17 @@ def test_tables_say_the_verdict_the_floor_and_the_losses(page: Page) -> None:
     assert "falls on 2 of 2 curves" in next(s for s in page.findings if s.startswith("From 9 to 72 labels"))
 
 
+def test_a_fall_without_an_exponent_is_a_fall_and_a_chance_one_is_none() -> None:
+    def told(p: float, low: float) -> dict[str, Any]:
+        along = {"verdict": "cannot tell", "gain": 0.12, "interval": [low, 0.14], "trend_p": p}
+        return fits()[0] | {"verdict": "cannot tell", "verdicts": {"labels": along}}
+
+    assert label_scaling.answer(told(0.006, 0.09)) == "falls"
+    assert label_scaling.answer(told(0.02, 0.09)) == label_scaling.answer(told(0.006, 0.0)) == "cannot tell"
+    table, _ = label_scaling.tables_of([told(0.006, 0.09)], prepare(report()))
+    assert table.rows[0][2].note == "12.0 % (9.0–14.0), p 0.006"
+
+
 def test_no_other_section_reads_subsets_of_labels(page: Page) -> None:
     assert not [t.id for t in page.tables if t.id.startswith("law-")]
     ids = {f.id for f in page.figures}
@@ -104,5 +121,4 @@ def test_no_other_section_reads_subsets_of_labels(page: Page) -> None:
 def test_a_study_without_subsets_has_no_such_section() -> None:
     table = pd.DataFrame([row for row in rows() if row["role"] != "labels"])
     assert label_scaling.tables_of([], table) == [] and label_scaling.sentences([]) == []
-    report = ReportInput({"name": "x", "title": "X"}, "ecgscale run x", table, [], [])
-    assert '<section id="labels">' not in html(compose(report))
+    assert '<section id="labels">' not in html(compose(replace(report(), table=table, fits=[])))

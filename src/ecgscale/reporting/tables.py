@@ -13,12 +13,8 @@ from ecgscale.reporting.curves import Fit, input_of, law_title, scales, told, ve
 from ecgscale.reporting.rows import FORM_KEYS, LOWER_IS_BETTER, PAIRED, contestant, floor, groups, records_of, title
 from ecgscale.reporting.style import ordered
 
-_KINDS = {
-    "tune": "tuning run",
-    "labels": "on fewer labels, in the law of labels alone",
-    "codebook": "code-book",
-    "arm": "arm beside the grid, in no fit",
-}
+_KINDS = {"tune": "tuning run", "codebook": "code-book", "arm": "arm beside the grid, in no fit"}
+_KINDS |= {"labels": "on fewer labels, in the law of labels alone"}
 FLOOR_NOTE = (
     "Known floor: the irreducible loss of the simulator, an expectation over its whole population; "
     "in a small test set a measured loss may lie below it."
