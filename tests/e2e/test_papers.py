@@ -56,7 +56,7 @@ def test_a_papers_study_runs_on_the_samples_of_all_its_data_sets(
     twin = json.loads((page / "report.json").read_text())
     assert twin["origin"] == "simulated" and shrunk.NOTE in (page / "index.html").read_text()
     assert all("hand-crafted features have no encoder" in left["reason"] for left in twin["skipped"])
-    assert set(frame["status"]) == {"ok", "skipped"} and set(frame["study"]) == {f"{name}-shrunk"}
+    assert {"ok"} <= set(frame["status"]) <= {"ok", "skipped"} and set(frame["study"]) == {f"{name}-shrunk"}
     assert not (tmp_path / "studies" / name).exists()
     grid = frame[frame["role"] == "grid"]
     assert set(grid["D"]) == set(shrunk.RECORDS) and grid.groupby(["backbone", "objective"]).ngroups == families

@@ -48,10 +48,9 @@ def frequent(root: Path, table: str, column: str, rule: CodeRule, error_type: ty
         for text in chunk[column]:
             lengths = range(CATEGORY, rule.characters + 1)
             count.update({code[:n] for code in codes_in(text) for n in lengths if len(code) >= n})
-    ranked = sorted((code for code, n in count.items() if n >= rule.minimum_records), key=lambda c: (-count[c], c))
+    every = sorted(count, key=lambda code: (-count[code], code))
+    ranked = [code for code in every if count[code] >= rule.minimum_records]
     if not ranked:
-        most = (
-            f"; the most frequent, {max(count, key=lambda c: count[c])}, is in {max(count.values())}" if count else ""
-        )
+        most = f"; the most frequent, {every[0]}, is in {count[every[0]]}" if every else ""
         raise error_type(f"no ICD-10 code is in {rule.minimum_records:,} rows of {root / table} or more{most}")
     return tuple(sorted(ranked[: rule.most]))
