@@ -25,8 +25,8 @@ from ecgscale.spec import Explained, digest
 
 COLUMNS: tuple[str, ...] = (  # of a study's table: one row is one measured number
     *("study", "run", "cell", "seed", "step", "role", "backbone", "objective", "paradigm", "pretrain", "eval_corpus"),
-    *("N", "N_total", "D", "seen", "C", "lr", "batch", "steps", "schedule", "labels", "label_set", "label_fraction"),
-    "labelled",  # records of the task's training part with labels, where the study measures with few of them
+    *("N", "N_total", "D", "seen", "C", "lr", "batch", "steps", "schedule", "labels", "label_set", "label_order"),
+    *("label_fraction", "labelled"),  # labelled: records of the task's training part, where a study keeps few labels
     *("checkpoint", "branch", "split", "shift", "part", "task", "protocol", "metric", "unit"),
     *("value", "lo", "hi", "n", "n_pos", "left_out", "status", "reason"),
 )

@@ -36,7 +36,7 @@ BackboneField = Annotated[Any, BeforeValidator(partial(part, "backbones")), Plai
 ObjectiveField = Annotated[Any, BeforeValidator(partial(_optional, "objectives")), PlainSerializer(_dump)]
 TaskField = Annotated[Any, BeforeValidator(partial(part, "tasks")), PlainSerializer(_dump)]
 
-Role = Literal["grid", "branch", "tune", "baseline", "codebook"]
+Role = Literal["grid", "labels", "branch", "tune", "baseline", "codebook"]
 
 
 class Recipe(Spec):

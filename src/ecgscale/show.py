@@ -149,6 +149,7 @@ def _print_runs(plan: Plan, estimate: Estimate) -> None:
     for key, planned in plan.runs.items():
         run = planned.run
         arm = f"{planned.arm}, rate trial" if planned.role == "tune" else planned.arm
+        arm += f", {len(run.labels)} labels by {planned.label_order}" if planned.label_order else ""
         cell = (run.family, arm, planned.target, run.D, run.recipe.steps, run.recipe.batch, run.recipe.lr)
         cells.setdefault(cell, []).append(key)
     for (family, arm, target, D, steps, batch, lr), keys in cells.items():

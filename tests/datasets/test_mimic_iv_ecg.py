@@ -63,7 +63,7 @@ def rows(tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
             path.parent.mkdir(exist_ok=True)
             frame.to_csv(path, index=False)
         dataset = MimicIvEcg(**{k: v for k, v in TABLES.items() if k not in without}, **fields)
-        names = dataset.label_names()
+        names = dataset.label_names(dataset.codes(tmp_path))
         found = [row for portion in dataset.portions(tmp_path) for row in portion]
         return [row | {"labels": dict(zip(names, row["labels"], strict=True))} for row in found]
 
@@ -114,7 +114,7 @@ def test_the_sample_has_every_outcome_in_both_classes_and_unknown(written: tuple
     dataset, root = written
     records = [item for item in dataset.records(root) if isinstance(item, Record)]
     assert len(records) == 96
-    for name in dataset.label_names():
+    for name in dataset.label_names(dataset.codes(root)):
         values = [record.labels[name] for record in records]
         assert {0.0, 1.0} <= set(values) and any(math.isnan(v) for v in values), name
     assert {record.sex for record in records} == {"F", "M", None}
@@ -251,6 +251,20 @@ def test_diagnoses_begin_with_a_code(rows: Callable[..., list[dict[str, Any]]]) 
         assert all(math.isnan(unlinked[f"icd10_{c}"]) for c in codes)
 
 
+def test_a_rule_gives_the_labels_that_a_list_of_the_same_codes_gives(
+    written: tuple[MimicIvEcg, Path], tmp_path: Path
+) -> None:
+    listed, root = written
+    picked = MimicIvEcg.parse(listed.model_dump(mode="json") | {"icd10": {"minimum_records": 20, "most": 4}})
+    codes = picked.codes(root)
+    assert len(codes) == 4 and all(len(code) <= 5 for code in codes) and codes == tuple(sorted(codes))
+    same = listed.model_copy(update={"icd10": codes})
+    for one, other in zip(picked.records(root), same.records(root), strict=True):
+        assert isinstance(one, Record) and isinstance(other, Record)
+        np.testing.assert_equal(one.labels, other.labels)
+        assert {f"icd10_{code}" for code in codes} < set(one.labels)
+
+
 @pytest.mark.parametrize("folds", ["strat_fold", "fold"])
 def test_a_default_split_is_the_published_one(rows: Callable[..., list[dict[str, Any]]], folds: str) -> None:
     twenty = [_frames(subject_id=k, study_id=100 + k, strat_fold=k, fold=19 - k) for k in range(20)]
@@ -273,6 +287,7 @@ def test_without_tables_there_is_nothing_but_signals(rows: Callable[..., list[di
     [
         ({"icd10": ["I48"]}, "icd10 needs the table `diagnoses`"),
         ({"icd10": ["I48.0"], "diagnoses": "d.csv"}, "icd10"),
+        ({"icd10": {"minimum_records": 10}}, "icd10 needs the table `diagnoses`"),
         ({"icu_stays": "i.csv"}, "need the table `ed_stays`"),
         ({"ed_stays": "e.csv", "admissions": "a.csv"}, "`patients` or `diagnoses`"),
     ],
@@ -349,7 +364,8 @@ def test_120_000_rows_stream_in_little_memory(tmp_path: Path) -> None:
     portions = MimicIvEcg(patients="patients.csv").portions(tmp_path)
     tracemalloc.start()
     first = next(portions)
-    assert pickle.loads(pickle.dumps(first)) == first and first[-1]["labels"] == [1.0]
+    np.testing.assert_equal(pickle.loads(pickle.dumps(first)), first)
+    assert first[-1]["labels"].tolist() == [1.0]
     sizes = [len(portion) for portion in islice(portions, 399)]  # were they kept, these rows would weigh 40 MB
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

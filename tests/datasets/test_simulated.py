@@ -8,7 +8,8 @@ import pytest
 from scipy.signal import find_peaks
 from scipy.stats import multivariate_normal
 
-from ecgscale.data.simulation import dipole, floors
+from ecgscale.data.simulation import dipole, findings, floors
+from ecgscale.data.simulation.findings import FINDINGS
 from ecgscale.data.simulation.latents import draw
 from ecgscale.data.simulation.worlds import (
     CODE_LABELS,
@@ -138,6 +139,51 @@ def test_code_floors_are_the_loss_of_an_oracle(large: tuple[Simulated, pd.DataFr
         assert_floor(guess, f[f"observed.{label}"].to_numpy(), facts["irreducible_loss"][label])
     mean = np.mean([facts["irreducible_loss"][label] for label in CODE_LABELS])
     assert facts["irreducible_loss_code"] == pytest.approx(mean)
+
+
+@pytest.fixture(scope="module")
+def registry() -> tuple[Simulated, pd.DataFrame]:
+    spec = Simulated(world="registry", count=40_000)
+    return spec, latents(spec, np.arange(spec.count))
+
+
+def test_findings_are_as_frequent_as_planted_and_written_as_their_reader_errs(
+    registry: tuple[Simulated, pd.DataFrame],
+) -> None:
+    spec, f = registry
+    facts, patients = spec.facts(), f["patient"].nunique()
+    assert list(facts["irreducible_loss"]) == [*LABELS, *FINDINGS]
+    for kind in ("true", "observed"):
+        planted = np.array([facts["prevalence"][kind][name] for name in FINDINGS])
+        found = f[[f"{kind}.{name}" for name in FINDINGS]].mean().to_numpy()
+        assert (np.abs(found - planted) < 4.5 * np.sqrt(planted * (1 - planted) / patients)).all()
+        assert (np.diff(planted) < 0).all() and planted[0] > 50 * planted[-1]
+
+
+def test_the_floor_of_findings_is_the_loss_of_an_oracle(registry: tuple[Simulated, pd.DataFrame]) -> None:
+    spec, f = registry
+    facts = spec.facts()
+    for names in (FINDINGS[:36], FINDINGS[36:]):
+        rates = [facts["flip_rates"][name] for name in names]
+        missed, invented = (np.array([r[key] for r in rates]) for key in ("missed", "false_alarm"))
+        guess = np.where(f[[f"true.{name}" for name in names]], 1 - missed, invented)
+        written = f[[f"observed.{name}" for name in names]].to_numpy() == 1
+        loss = -np.where(written, np.log(guess), np.log1p(-guess)).mean(axis=1)
+        floor = np.mean([facts["irreducible_loss"][name] for name in names])
+        assert loss.mean() == pytest.approx(floor, abs=4 * 1.15 * loss.std() / np.sqrt(len(loss)))
+
+
+def test_findings_share_causes_that_the_waveform_shows(registry: tuple[Simulated, pd.DataFrame]) -> None:
+    _, f = registry
+    weights = findings.weights()
+    np.testing.assert_allclose((weights**2).sum(axis=1), 1)
+    assert ((weights != 0).sum(axis=1) == 2).all() and ((weights[36:] != 0).sum(axis=0) > 0).all()
+    share = weights @ weights.T
+    alike = [(i, j) for i in range(20) for j in range(i) if abs(share[i, j]) > 0.7]
+    assert alike
+    for i, j in alike:
+        together = np.corrcoef(f[f"true.{FINDINGS[i]}"], f[f"true.{FINDINGS[j]}"])[0, 1]
+        assert together * share[i, j] > 0
 
 
 @pytest.mark.parametrize("label", ["structural", "female"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ecgscale.data.corpus import Corpus, Form, ingest
@@ -90,3 +91,17 @@ def test_outcomes_without_their_tables_are_refused(bare: Corpus) -> None:
         MimicIvValues().targets(bare.index)
     with pytest.raises(SpecError, match="labels"):
         MimicIvEcg.parse({"labels": "age"})
+
+
+def test_frequent_and_tail_codes_are_halves_by_the_training_folds() -> None:
+    fold = pd.array([1, 2, 8, 9, 10, 10, None], dtype="Int64")
+    positive = {"A": [1, 1, 0], "B": [1, 0, 0], "C": [1, 1, 1], "D": [0, 0, 1], "E": [0, 0, 0]}
+    index = pd.DataFrame({f"label.icd10_{code}": [*seen, 1, 1, 1, 1] for code, seen in positive.items()})
+    index["fold"] = fold
+    index.loc[:, "label.icd10_E"] = [0, 0, 0, 1, 1, 1, 1]  # often, but where it is not trained on
+    frequent = MimicIvEcg(labels="frequent").targets(index)
+    tail = MimicIvEcg(labels="tail").targets(index)
+    assert list(frequent) == ["icd10_A", "icd10_B", "icd10_C"]  # B before D: a tie goes by name
+    assert list(tail) == ["icd10_D", "icd10_E"]
+    with pytest.raises(ValueError, match="training folds to count them in"):
+        MimicIvEcg(labels="tail").targets(index.assign(fold=pd.array([None] * 7, dtype="Int64")))

@@ -13,14 +13,13 @@ visits without a discharge diagnosis.
 are of this kind; whether its release has these names of columns was not seen.
 `RR`, `QRS`, `QT`, `QTc` and axes: from the onsets and ends in `machine_measurements.csv`; QTc is Bazett's.
 `icd10_<code>`: a discharge diagnosis (`all_diag_all` of MIMIC-IV-ECG-Ext-ICD) begins with the code; unknown where no
-diagnosis is linked, as for four in ten ECGs.
+diagnosis is linked, as for four in ten ECGs. Which codes: a list, or those that enough ECGs carry (`data/icd10.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -30,6 +29,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from ecgscale.data import mimic_sample, tables, wfdb16
+from ecgscale.data.icd10 import CodeRule, codes_in, frequent
 from ecgscale.data.mimic_columns import BIOMETRICS, DETERIORATION, ECG_FEATURES, LABORATORY, MEASURED, VITAL_SIGNS
 from ecgscale.data.record import Record, Rejected, patient_id
 from ecgscale.data.remote import PhysioNet
@@ -44,7 +44,6 @@ _ROWS = 8192  # of a table held at once
 _DAYS = (1, 7, 28, 90, 180, 365)
 _WINDOW_S = 90 * 60.0  # from arrival: ECGs in it have outcomes, events in it make them unknown
 _TIME_BITS = 34  # seconds until the year 2514
-_CODE = re.compile(r"[A-Z0-9]+")
 _AXES = ("p", "qrs", "t")
 _UNKNOWN = -999  # of MDS-ED
 _UNMEASURED = 29_000  # and more: what the machine writes, 29999, where it found nothing
@@ -75,7 +74,8 @@ class MimicIvEcg(DatasetSpec):
     ed_stays: str | None = None  # ed/edstays.csv of MIMIC-IV-ED: arrival
     icu_stays: str | None = None  # icu/icustays.csv of MIMIC-IV
     admissions: str | None = None  # hosp/admissions.csv of MIMIC-IV: discharge
-    icd10: tuple[Annotated[str, Field(pattern=r"^[A-Z][0-9A-Z]{1,6}$")], ...] = ()  # codes without dots, e.g. "I48"
+    # codes without dots, e.g. "I48", or a rule: { minimum_records = 2000 }
+    icd10: tuple[Annotated[str, Field(pattern=r"^[A-Z][0-9A-Z]{1,6}$")], ...] | CodeRule = ()
     measurements: str | None = None  # machine_measurements.csv of MIMIC-IV-ECG: intervals and axes
     # tables with the columns of data/mimic_columns.py and study_id, -999 for unknown; they may be one: see docs/data.md
     deterioration: str | None = None
@@ -94,13 +94,20 @@ class MimicIvEcg(DatasetSpec):
             raise ValueError("admissions needs the table `patients` or `diagnoses`, which know the deaths")
         return self
 
-    def label_names(self) -> list[str]:
-        """Return the names of the labels that the tables at hand can give."""
+    def codes(self, root: Path) -> tuple[str, ...]:
+        """Return the ICD-10 codes that are labels: as listed, or what the rule picks of the table of diagnoses."""
+        if isinstance(self.icd10, tuple):
+            return self.icd10
+        assert self.diagnoses is not None
+        return frequent(root, self.diagnoses, "all_diag_all", self.icd10, DatasetError)
+
+    def label_names(self, codes: Iterable[str]) -> list[str]:
+        """Return the names of the labels that the tables at hand can give, ICD-10 codes last."""
         people = bool(self.patients or self.diagnoses)
         names = ["female"] * people + ["icu_24h", "icu_stay"] * bool(self.icu_stays)
         names += [f"mortality_{days}d" for days in _DAYS] * (people and bool(self.ed_stays))
         names += [*DETERIORATION] * bool(self.deterioration)
-        return [*names, *["mortality_stay"] * bool(self.admissions), *(f"icd10_{code}" for code in self.icd10)]
+        return [*names, *["mortality_stay"] * bool(self.admissions), *(f"icd10_{code}" for code in codes)]
 
     def value_names(self) -> list[str]:
         """Return the names of the numbers that the tables at hand can give."""
@@ -131,7 +138,7 @@ class MimicIvEcg(DatasetSpec):
     def read(self, root: Path | None, portion: list[dict[str, Any]]) -> Iterator[Record | Rejected]:
         """Yield the records of these rows, named by study."""
         assert root is not None
-        names, valued = self.label_names(), self.value_names()
+        names, valued = self.label_names(portion[0]["codes"]), self.value_names()
         for row in portion:
             labels = dict(zip(names, row["labels"], strict=True))
             try:
@@ -160,14 +167,14 @@ class _Tables:
     """What is known of patients, stays and diagnoses."""
 
     def __init__(self, spec: MimicIvEcg, root: Path) -> None:
-        self.spec = spec
-        self.bit = {code: 2 << i for i, code in enumerate(spec.icd10)}
-        self.lengths = sorted({len(code) for code in spec.icd10})
+        self.spec, self.codes = spec, spec.codes(root)
+        self.bit = {code: 2 << i for i, code in enumerate(self.codes)}
+        self.lengths = sorted({len(code) for code in self.codes})
         of_people: dict[str, Convert] = {"gender": _sexes, "dod": _seconds}
         of_people |= {"anchor_age": _numbers, "anchor_year": _numbers}
         of_ecgs: dict[str, Convert] = {"gender": _sexes, "dod": _seconds, "age": _numbers, spec.folds: _numbers}
         of_stays: dict[str, Convert] = {"hadm_id": _numbers, "intime": _seconds, "outtime": _seconds}
-        if spec.icd10:
+        if self.codes:
             of_ecgs["all_diag_all"] = self._bits
         self.patients = _Table(root, spec.patients, "subject_id", of_people)
         self.diagnoses = _Table(root, spec.diagnoses, "study_id", of_ecgs)
@@ -195,7 +202,7 @@ class _Tables:
             **linked,
             **self._intensive_care(arrival, stay),
             **self._deaths(np.where(np.isnan(female), np.nan, arrival), stay, death),
-            **self._codes(diagnosis),
+            **self._diagnosed(diagnosis),
         }
         columns = {
             **{str(name): [t if isinstance(t, str) else "" for t in texts] for name, texts in chunk.items()},
@@ -203,8 +210,9 @@ class _Tables:
             "female": _none(female),
             "fold": _none(_ten_folds(diagnosis[self.spec.folds])),
             "time": _none(time),
-            "labels": _beside(known, self.spec.label_names(), len(chunk)),
+            "labels": _beside(known, self.spec.label_names(self.codes), len(chunk)),
             "values": _beside(known, self.spec.value_names(), len(chunk)),
+            "codes": [self.codes] * len(chunk),  # one tuple: a portion is sent to a worker with one copy
         }
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
@@ -228,9 +236,9 @@ class _Tables:
 
     def _bits(self, texts: pd.Series) -> npt.NDArray[np.uint8]:
         """Return [row, byte]: a bit for "has any diagnosis", then one for each code of the spec."""
-        masks, width = [], len(self.spec.icd10) // 8 + 1
+        masks, width = [], len(self.codes) // 8 + 1
         for text in texts:
-            found = _CODE.findall(text) if isinstance(text, str) else []
+            found = codes_in(text)
             mask = int(bool(found))
             for code in found:
                 for length in self.lengths:
@@ -238,12 +246,12 @@ class _Tables:
             masks.append(mask.to_bytes(width, "little"))
         return np.frombuffer(b"".join(masks), np.uint8).reshape(len(masks), width)
 
-    def _codes(self, diagnosis: dict[str, Float]) -> dict[str, Float]:
-        if not self.spec.icd10:
+    def _diagnosed(self, diagnosis: dict[str, Float]) -> dict[str, Float]:
+        if not self.codes:
             return {}
         packed = np.nan_to_num(diagnosis["all_diag_all"]).astype(np.uint8)
         linked, *has = np.unpackbits(packed, axis=1, bitorder="little").T
-        return {f"icd10_{c}": np.where(linked, bit, np.nan) for c, bit in zip(self.spec.icd10, has, strict=False)}
+        return {f"icd10_{c}": np.where(linked, bit, np.nan) for c, bit in zip(self.codes, has, strict=False)}
 
 
 class _Table:
@@ -304,8 +312,9 @@ def _features(measured: dict[str, Float]) -> dict[str, Float]:
     return dict(zip(ECG_FEATURES, [*intervals, *axes], strict=True))
 
 
-def _beside(known: dict[str, Float], names: list[str], rows: int) -> list[list[float]]:
-    return np.stack([known[name] for name in names], axis=1).tolist() if names else [[]] * rows
+def _beside(known: dict[str, Float], names: list[str], rows: int) -> list[Float]:
+    """Return an array for every row: as lists of numbers a thousand codes would take four times the memory."""
+    return list(np.stack([known[name] for name in names], axis=1)) if names else [np.empty(0)] * rows
 
 
 def _sexes(texts: pd.Series) -> npt.NDArray[np.float32]:

@@ -1,9 +1,9 @@
-"""Simulated 12-lead ECGs with a planted truth: six CODE labels, a structural condition and sex, in four worlds.
+"""Simulated 12-lead ECGs with a planted truth: six CODE labels, a structural condition and sex, in five worlds.
 
 Three worlds (`hospital`, `screening`, `emergency`) differ from `code` in device, noise, population and prevalence
-(`data/simulation/worlds.py`). An ECG is a function of (seed, world, patient number, ECG number) and of the label
-settings; `count` only says where to stop. Labels pass a reader who misses and invents at stated rates; by default
-`female` is written without error.
+(`data/simulation/worlds.py`); `registry` adds 72 findings with a long tail (`data/simulation/findings.py`). An ECG is a
+function of (seed, world, patient number, ECG number) and of the label settings; `count` only says where to stop. Labels
+pass a reader who misses and invents at stated rates; by default `female` is written without error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from pydantic import Field, model_validator
 
 from ecgscale import rng
 from ecgscale.data.record import Record
-from ecgscale.data.simulation import device, dipole, floors
+from ecgscale.data.simulation import device, dipole, findings, floors
+from ecgscale.data.simulation.findings import FINDINGS
 from ecgscale.data.simulation.latents import LENGTH_S, Latents, draw, ecgs
 from ecgscale.data.simulation.worlds import (
     CODE_LABELS,
@@ -78,7 +79,8 @@ class Simulated(DatasetSpec):
     count: int = Field(default=1000, ge=1)  # records
     enrich: float = Field(default=1.0, gt=0)  # factor on the prevalence of the six CODE labels
     rate_hz: float = Field(default=100.0, ge=50, le=1000)  # samples per second
-    readers: dict[str, Reader] = Field(default_factory=lambda: dict(_READERS))  # labels left out keep their default
+    # labels left out keep their default; findings have the readers of data/simulation/findings.py
+    readers: dict[str, Reader] = Field(default_factory=lambda: dict(_READERS))
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -88,6 +90,17 @@ class Simulated(DatasetSpec):
         prevalence(self.world, self.enrich)
         self.readers.update({name: reader for name, reader in _READERS.items() if name not in self.readers})
         return self
+
+    def label_names(self) -> tuple[str, ...]:
+        """Return the labels that a record carries."""
+        return (*LABELS, *FINDINGS) if WORLDS[self.world].findings else LABELS
+
+    def reader(self, label: str) -> Reader:
+        """Return how often the reader of a label errs."""
+        prevalence = findings.PREVALENCE.get(label)
+        if prevalence is None:
+            return self.readers[label]
+        return Reader(missed=findings.MISSED, false_alarm=findings.INVENTED * prevalence)
 
     def portions(self, root: Path | None = None) -> Iterator[tuple[int, int]]:
         """Yield chunk numbers and how many records are wanted of each, in the order of the patients."""
@@ -112,9 +125,10 @@ class Simulated(DatasetSpec):
 
     def facts(self) -> dict[str, Any]:
         """Return what is planted: prevalences, reader errors and the irreducible loss of every label in nats."""
-        true = prevalence(self.world, self.enrich)
-        floor = {name: self._floor(name, true) for name in LABELS}
-        flips = {name: self.readers[name].dump() for name in LABELS}
+        true = {**prevalence(self.world, self.enrich), **findings.PREVALENCE}
+        true = {name: p for name, p in true.items() if name in self.label_names()}
+        floor = {name: self._floor(name, true) for name in self.label_names()}
+        flips = {name: self.reader(name).dump() for name in self.label_names()}
         written = {
             name: p * (1 - flips[name]["missed"]) + (1 - p) * flips[name]["false_alarm"] for name, p in true.items()
         }
@@ -130,8 +144,8 @@ class Simulated(DatasetSpec):
         }
 
     def _floor(self, label: str, true: dict[str, float]) -> float:
-        reader = self.readers[label]
-        if label in CODE_LABELS:
+        reader = self.reader(label)
+        if label in CODE_LABELS or label in findings.PREVALENCE:
             return floors.reader_floor(true[label], reader.missed, reader.false_alarm)
         shifts = {"structural": np.array(STRUCTURAL_SHIFT), "female": np.array(FEMALE_SHIFT)}
         other = "female" if label == "structural" else "structural"
@@ -149,7 +163,7 @@ class Simulated(DatasetSpec):
             patient=f"{self._population()}:{patient}",
             age=round(float(latents.age[row]), 1),
             sex="F" if latents.truth("female")[row] else "M",
-            labels=dict(zip(LABELS, observed, strict=True)),
+            labels=dict(zip(self.label_names(), observed, strict=True)),
             band_hz=WORLDS[self.world].band_hz,
         )
 
@@ -195,8 +209,8 @@ def _frame(spec: Simulated, chunk: Latents) -> pd.DataFrame:
             "qt_ms": 1e3 * chunk.qt_s,
             "rate": chunk.rate,
             "r_peaks_s": peaks,
-            **{f"true.{name}": chunk.truth(name) for name in LABELS},
-            **{f"observed.{name}": observed[:, i] for i, name in enumerate(LABELS)},
+            **{f"true.{name}": chunk.labels[:, i] for i, name in enumerate(spec.label_names())},
+            **{f"observed.{name}": observed[:, i] for i, name in enumerate(spec.label_names())},
             **{f"score.{name}": chunk.scores[:, i] for i, name in enumerate(LATENTS)},
             **{f"age_mean.{name}": chunk.age_mean[:, i] for i, name in enumerate(LATENTS)},
         }
@@ -205,8 +219,8 @@ def _frame(spec: Simulated, chunk: Latents) -> pd.DataFrame:
 
 def _observed(spec: Simulated, chunk: Latents) -> npt.NDArray[np.float64]:
     """What the reader wrote [ecg, label]: the truth, flipped where the reader errs."""
-    missed = np.array([spec.readers[name].missed for name in LABELS])
-    invented = np.array([spec.readers[name].false_alarm for name in LABELS])
+    readers = [spec.reader(name) for name in spec.label_names()]
+    missed, invented = np.array([r.missed for r in readers]), np.array([r.false_alarm for r in readers])
     return (chunk.labels ^ (chunk.reader < np.where(chunk.labels, missed, invented))).astype(np.float64)
 
 

@@ -24,7 +24,7 @@ class Supervised(ObjectiveSpec):
     paradigm: ClassVar[Literal["SL", "SSL"]] = "SL"
     needs: ClassVar[frozenset[str]] = frozenset({"labels"})
 
-    labels: tuple[str, ...]  # in the order of Batch.labels
+    labels: tuple[str, ...] = ()  # in the order of Batch.labels; a study may choose them by a rule of the family
 
     def build(self, backbone: Backbone) -> SupervisedModel:
         """Return the backbone with one logit per label."""

@@ -16,6 +16,7 @@ from ecgscale.reporting import (
     effects_figure,
     efficiency_figure,
     figures,
+    label_scaling,
     overfitting_figure,
     similar,
     similar_figure,
@@ -30,6 +31,7 @@ from ecgscale.reporting.rows import (
     groups,
     largest,
     losses,
+    measured,
     paired,
     panel_title,
     pretext,
@@ -70,6 +72,7 @@ def gallery(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
     for axis in ("N", "D"):
         made += _pretext(report, table, axis)
     made += _transfer(report, table)
+    made += _labels(report, table)
     made += _exponents(report)
     made += _paired(report, table)
     made += _forms(report, table)
@@ -264,10 +267,35 @@ def _transfer(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
     return out
 
 
+def _labels(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
+    points = label_scaling.points(table)
+    if points["x"].nunique() < 2:
+        return []
+    fitted = label_scaling.fitted(report.fits, points)
+    rows = measured(table)
+    lines = _baselines(rows[(rows["kind"] == "random") & (rows["metric"] == "loss")], points)
+    kept = points[["value", "lo", "hi", *_KEEP, "panel", "x", "full", "order", "plain"]]
+    out = []
+    for suffix, here in parted(kept):
+        drawn = figures.curves(
+            here,
+            fitted[fitted["panel"].isin(here["panel"])],
+            lines[lines["panel"].isin(here["panel"])],
+            salt=f"labels{suffix}",
+            stamp=stamp(report),
+            x_label="labels in pre-training",
+            y_label="probe loss (nats)",
+        )
+        alt = f"{here['panel'].nunique()} panels, one per task and corpus; {len(here)} measured losses."
+        title = "Loss against the number of labels" + (f" (part {suffix[1:]})" if suffix else "")
+        out.append(finish(report, "labels", f"labels{suffix}", title, label_scaling.CAPTION, alt, drawn))
+    return out
+
+
 def _exponents(report: ReportInput) -> list[Figure]:
     joint = any(curves.law_name(f) == "scaling" for f in report.fits)
     out = []
-    for fit in report.fits:
+    for fit in label_scaling.without(report.fits):
         drawn = ("scaling", "transfer") if joint else ("scaling", "transfer", "power")
         if curves.is_pretext_transfer(fit) or curves.law_name(fit) not in drawn:
             continue

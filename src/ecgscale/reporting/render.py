@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -27,6 +27,7 @@ from ecgscale.reporting import (
     efficiency,
     findings,
     inventory,
+    label_scaling,
     overfitting,
     published,
     ranking,
@@ -142,12 +143,14 @@ def compose(report: ReportInput) -> Page:
     metrics += sorted(set(rows["metric"]) - {*metrics, PAIRED})
     made += [tables.winners(findings.standings(rows, m), m) for m in metrics[:2]]
     made += [tables.results(rows, m) for m in metrics]
-    made += [tables.paired(paired(table)), *tables.forms(forms(report, table)), *_laws(report)]
-    made += [*diagnosis.tables_of(report.diagnosis, report.fits), *detectable.tables_of(report.fits)]
-    made += published.tables_of(report.fits)
-    made += [*ranking.tables_of(report.ranking), *shift.tables_of(report.shift, report.fits)]
+    of_size = replace(report, fits=label_scaling.without(report.fits))
+    made += [tables.paired(paired(table)), *tables.forms(forms(report, table)), *_laws(of_size)]
+    made += [*diagnosis.tables_of(report.diagnosis, of_size.fits), *detectable.tables_of(of_size.fits)]
+    made += published.tables_of(of_size.fits)
+    made += label_scaling.tables_of(report.fits, table)
+    made += [*ranking.tables_of(report.ranking), *shift.tables_of(report.shift, of_size.fits)]
     made += downstream.tables_of(report.downstream)
-    made += overfitting.tables_of(report, table)
+    made += overfitting.tables_of(of_size, table)
     made += efficiency.tables_of(report.efficiency)
     made += effects.tables_of(report.effects)
     made += [
@@ -156,12 +159,13 @@ def compose(report: ReportInput) -> Page:
         inventory.quarantine(report.corpora),
     ]
     made += [inventory.overlaps(report.overlaps), tables.failures(failed(table)), tables.left_out(report.skipped)]
-    said = findings.sentences(report, table)
+    said = findings.sentences(of_size, table)
     said[0:0] = ranking.sentences(report.ranking)
     said[-2:-2] = downstream.sentences(report.downstream)
-    said[-2:-2] = overfitting.sentences(report)
+    said[-2:-2] = overfitting.sentences(of_size)
     said[-2:-2] = efficiency.sentences(report.efficiency)
     said[-2:-2] = shift.sentences(report.shift)
+    said[-2:-2] = label_scaling.sentences(report.fits)
     said[-2:-2] = similar.sentences(report.similar)
     said[-2:-2] = effects.sentences(report.effects)  # before where the ECGs come from and what was run
     return Page(report, table, said, gallery(report, table), [t for t in made if t.rows])

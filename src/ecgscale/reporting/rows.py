@@ -23,7 +23,8 @@ _NUMBERS = ("N", "D", "C", "seed", "step", "value", "lo", "hi", "n", "n_pos")
 def prepare(report: ReportInput) -> pd.DataFrame:
     """Return the table with every column of `COLUMNS`, and `family` ("resnet1d-supervised") and `kind`.
 
-    `kind` is grid, tune, codebook, arm (trained, but in no fit), random (random weights: D = 0) or handcrafted (N = 0).
+    `kind` is grid, labels (on a subset of its family's labels), tune, codebook, arm (trained, but in no fit), random
+    (random weights: D = 0) or handcrafted (N = 0).
 
     Raises:
         ReportError: no rows, or a column that the report cannot do without is absent.

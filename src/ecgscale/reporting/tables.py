@@ -14,6 +14,7 @@ from ecgscale.reporting.rows import FORM_KEYS, LOWER_IS_BETTER, PAIRED, contesta
 from ecgscale.reporting.style import ordered
 
 _KINDS = {"tune": "tuning run", "codebook": "code-book", "arm": "arm beside the grid, in no fit"}
+_KINDS |= {"labels": "on fewer labels, in the law of labels alone"}
 FLOOR_NOTE = (
     "Known floor: the irreducible loss of the simulator, an expectation over its whole population; "
     "in a small test set a measured loss may lie below it."
@@ -50,7 +51,7 @@ def grid(table: pd.DataFrame) -> Table:
     gaps = table[~table["run"].isin(table.loc[np.isfinite(table["value"]), "run"])]
     waiting = set(gaps.loc[gaps["status"] == "waiting", "run"])
     bad = set(gaps["run"]) - waiting
-    order = {"grid": 0, "tune": 1, "codebook": 2, "arm": 3, "random": 4, "handcrafted": 5, "external": 6}
+    order = {"grid": 0, "labels": 0.5, "tune": 1, "codebook": 2, "arm": 3, "random": 4, "handcrafted": 5, "external": 6}
     rows, records = [], []
     place = {family: i for i, family in enumerate(ordered(runs["family"]))}
     by_family = sorted(groups(runs, ["kind", "family"]), key=lambda g: (order.get(g[0][0], 9), place[g[0][1]]))
@@ -206,8 +207,8 @@ def laws(report: ReportInput, fits: list[Fit], name: str) -> Table:
     for fit, known in zip(fits, floors, strict=True):
         where = f"{fit.get('eval_corpus')}, {fit.get('protocol')}"
         cells = [Cell(title(str(fit.get("family")))), Cell(str(fit.get("task")), where)]
-        cells.append(Cell(verdict(fit), _why(fit), mark="" if told(fit) else "cannot"))
-        cells += [_parameter(fit, n) for n in (*exponents, *constant)]
+        cells.append(Cell(verdict(fit), why(fit), mark="" if told(fit) else "cannot"))
+        cells += [parameter(fit, n) for n in (*exponents, *constant)]
         cells += [Cell(style.number(known), sort=known)] * floored
         cells += [Cell(str(fit.get("n", "–")), sort=fit.get("n")), Cell(str(fit.get("status", "–")), _holdout(fit))]
         body.append(tuple(cells))
@@ -225,7 +226,7 @@ def laws(report: ReportInput, fits: list[Fit], name: str) -> Table:
     return Table(f"law-{name}", law_title(fits[0]), caption, head, tuple(body), records)
 
 
-def _why(fit: Fit) -> str:
+def why(fit: Fit) -> str:
     """Write the evidence of a verdict: per input the change of the loss, else the reason that came with the fit."""
     found = []
     verdicts = fit.get("verdicts") or {}
@@ -243,7 +244,7 @@ def _why(fit: Fit) -> str:
     return reason.removeprefix("cannot tell: ")
 
 
-def _parameter(fit: Fit, name: str) -> Cell:
+def parameter(fit: Fit, name: str) -> Cell:
     value: Any = (fit.get("params") or {}).get(name)
     if style.missing(value):
         return Cell("–")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -31,7 +31,7 @@ from ecgscale.study.bind import Binder, Mixed, Source
 from ecgscale.study.expand import expand
 from ecgscale.study.plan import Plan, PlannedRun
 from ecgscale.study.price import Sizes
-from ecgscale.study.study import Arm, Study
+from ecgscale.study.study import Arm, Study, StudyError
 from ecgscale.tasks import Statements
 
 SIMULATED = 400  # records of the simulator that stand for all, and more where a part would else have fewer than
@@ -46,9 +46,10 @@ class _Sampled:
     simulated = True  # whatever the source: nobody was measured
 
     def __init__(
-        self, spec: DatasetSpec, name: str, labels: tuple[str, ...], described: Mapping[str, Any], most: int | None
-    ) -> None:
-        self._spec, self._name, self._labels, self._most = spec, name, labels, most
+        self, spec: DatasetSpec, name: str, labels: tuple[str, ...], totals: Mapping[str, int],
+        described: Mapping[str, Any], most: int | None,
+    ) -> None:  # fmt: skip
+        self._spec, self._name, self._labels, self._totals, self._most = spec, name, labels, dict(totals), most
         unit = described.get("unit", "")
         self._z = unit if unit.startswith("z") else None  # volts of any size can be brought to any other
         self._band = tuple(described["band_hz"]) if self._z and described.get("band_hz") else None
@@ -65,7 +66,7 @@ class _Sampled:
 
     def completed_with(self) -> list[Any]:
         """Return what decides what is added to the sample."""
-        return [self._name, self._labels, self._z, self._band, self._most]
+        return [self._name, self._labels, self._totals, self._z, self._band, self._most]
 
     def read(self, root: Path | None, portion: Any) -> Iterator[Record | Rejected]:
         """Yield the records of a portion, at most so many, completed."""
@@ -74,7 +75,8 @@ class _Sampled:
 
     def _completed(self, record: Record) -> Record:
         draw = rng.generator(0, "declared", self._name, record.record)
-        missing = {label: float(draw.random() < 0.3) for label in self._labels if label not in record.labels}
+        asked = [*self._labels, *_numbered(self._totals, {*record.labels, *self._labels})]
+        missing = {label: float(draw.random() < 0.3) for label in asked if label not in record.labels}
         number = int.from_bytes(hashlib.sha256(record.patient.encode()).digest()[:4])
         return replace(
             record,
@@ -85,6 +87,12 @@ class _Sampled:
             unit=self._z or record.unit,
             band_hz=self._band or record.band_hz,
         )
+
+
+def _numbered(totals: Mapping[str, int], there: Collection[str]) -> list[str]:
+    """Return names that bring the labels with each prefix to its total."""
+    has = {prefix: sum(name.startswith(prefix) for name in there) for prefix in totals}
+    return [f"{prefix}{i:04d}" for prefix, total in totals.items() for i in range(total - has[prefix])]
 
 
 def _standardised(signal: np.ndarray) -> np.ndarray:
@@ -151,10 +159,9 @@ class Standins(Binder):
             else:
                 spec = self._written(name, type(asked))
             described = self.study.data.get(name, {})
-            self._made[name] = (
-                _Sampled(spec, name, _labels(self.study, name, self.most is None), described, self.most),
-                root,
-            )
+            labels = _labels(self.study, name, self.most is None)
+            totals = {} if asked.simulated or self.most is not None else _totals(self.study, name)
+            self._made[name] = _Sampled(spec, name, labels, totals, described, self.most), root
         return self._made[name]
 
     def _written(self, name: str, kind: type[DatasetSpec]) -> DatasetSpec:
@@ -184,6 +191,22 @@ def _labels(study: Study, name: str, all_of_them: bool) -> tuple[str, ...]:
     tested = [label for e in study.evaluate if e.data == name or (trains and e.data == "pretrain")
               if all_of_them or not isinstance(e.task, Statements) for label in _predicted(e.task)]  # fmt: skip
     return tuple(dict.fromkeys([*trained, *tested]))
+
+
+def _totals(study: Study, name: str) -> dict[str, int]:
+    """Return how many labels a data set is said to have that families choose by a rule, prefix → total.
+
+    Raises:
+        StudyError: a rule does not say it.
+    """
+    rules = [(f.name, f.labels) for f in study.family if f.labels is not None and name in study.trained_on()]
+    for family, rule in rules:
+        if rule.total is None:
+            raise StudyError(
+                f"{study.name}: how many labels `{rule.prefix}…` {name} has is not known without the data: write "
+                f"`total` in the `labels` of {family}"
+            )
+    return {rule.prefix: rule.total for _, rule in rules if rule.total is not None}
 
 
 def _predicted(task: Any) -> tuple[str, ...]:
@@ -220,7 +243,7 @@ def declare(study: Study, folder: Path) -> Declared:
     arms = tuple(arm.model_copy(update={"records": tuple(rank[D] for D in arm.records)}) for arm in study.arm)
     binder = Standins(study.model_copy(update={"arm": arms, "split": _wide(study.split)}), folder)
     plan = expand(binder.study, binder)
-    plan.study, plan.notes, plan.overlaps = study, [], []
+    plan.study, plan.notes, plan.overlaps = study, _said_of_labels(study), []
     told: dict[str, tuple[int, str]] = {}
     pretrain = {p.source.label for p in plan.runs.values() if p.run.objective is not None}
     for label, source in plan.sources.items():
@@ -228,6 +251,11 @@ def declare(study: Study, folder: Path) -> Declared:
     _restore(plan, records, told)
     sizes = Sizes({s.path: told[label][0] for label, s in plan.sources.items()}, _seconds(plan, binder.seconds))
     return Declared(plan, sizes, told)
+
+
+def _said_of_labels(study: Study) -> list[str]:
+    rules = dict.fromkeys(f.labels for f in study.family if f.labels is not None and f.labels.total is not None)
+    return [f"labels `{r.prefix}…`: taken to be {r.total:,}, all with a positive training record" for r in rules]
 
 
 def _said(study: Study, source: Source, pretrain: bool, most: int) -> tuple[int, str]:

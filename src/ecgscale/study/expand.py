@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Container
-
 import numpy as np
 
 from ecgscale.data.mixture import Mixture
 from ecgscale.data.split import SplitRule, corpus_parts
 from ecgscale.evaluation.evaluate import EvalSpec
 from ecgscale.evaluation.windows import WindowError, Windows
-from ecgscale.lab import Lab, read_failures
+from ecgscale.lab import read_failures
 from ecgscale.runs import Recipe, Role, RunSpec
 from ecgscale.spec import Plugin, SpecError
 from ecgscale.study.bind import Binder, Source
+from ecgscale.study.labels import Ranked, Subset, rank, subsets
 from ecgscale.study.overlap import checked
 from ecgscale.study.plan import Plan, PlannedEval, PlannedRun, Search
 from ecgscale.study.shift import relation
-from ecgscale.study.stored import load_evaluation
+from ecgscale.study.stored import trial_score
 from ecgscale.study.study import Arm, Evaluation, Family, Study, StudyError
 from ecgscale.study.tuning import search
 from ecgscale.training import recipe
@@ -184,6 +182,9 @@ class _Expansion:
         if "codes" in objective.needs:
             objective = objective.model_copy(update={"codebook": codebook})
         used = codebook if "codes" in objective.needs else None
+        ranked = self._ranked(family)
+        if ranked is not None:
+            objective = objective.model_copy(update={"labels": tuple(sorted(ranked.names))})
         sizes = [D for D in self.arm.records if len(self.train) >= D]
         for D in sorted(set(self.arm.records) - set(sizes)):
             self.plan.skip(f"D = {D:,} on {self.source.label}", f"its training part has {len(self.train):,} records")
@@ -206,6 +207,26 @@ class _Expansion:
                         role: Role = last if how.steps == self._steps(D) else "branch"
                         uid = self._add(role, spec, objective, D, seed, how, size, used, None, not final, before)
                         before = (uid, how.fork or 0)
+                    for subset in self._subsets(family, ranked, seed):
+                        fewer = objective.model_copy(update={"labels": subset.names})
+                        self._add("labels", spec, fewer, D, seed, how, size, used, None, not final, None, subset.order)
+
+    def _ranked(self, family: Family) -> Ranked | None:
+        """Return the labels of a family that chooses them by a rule, and say which."""
+        if family.labels is None:
+            return None
+        ranked = rank(self.corpus, self.train, family.labels)
+        said = ranked.said(family.labels, self.source.label)
+        self.plan.notes += [said] if said not in self.plan.notes else []
+        for count in family.labels.counts:
+            if count >= len(ranked.names):
+                why = f"{self.source.label} has {len(ranked.names):,} with a positive training record"
+                self.plan.skip(f"{family.name} on {count:,} of its labels", why)
+        return ranked
+
+    def _subsets(self, family: Family, ranked: Ranked | None, seed: int) -> list[Subset]:
+        """Return the subsets of its labels that a family is trained on beside all of them, in arms that are fitted."""
+        return subsets(family.labels, ranked, seed)[1:] if family.labels and ranked and self.arm.fit else []
 
     def _rate(
         self, family: Family, size: int, spec: Plugin, objective: Plugin, batch: int, codebook: str | None,
@@ -247,6 +268,8 @@ class _Expansion:
             missing = [n for n in family.objective.labels if f"label.{n}" not in self.corpus.index]
             if missing:
                 return f"{self.source.label} has no label {', '.join(missing)}"
+            if family.labels is not None and not rank(self.corpus, self.train, family.labels).names:
+                return f"{self.source.label} has no label `{family.labels.prefix}…` with a positive training record"
         if "beats" in needs and not self._has_beats():
             return f"no beat was found in {self.source.label}"
         if "codes" in needs and codebook is None:
@@ -313,14 +336,14 @@ class _Expansion:
     def _add(
         self, role: Role, backbone: Plugin, objective: Plugin | None, D: int, seed: int, recipe: Recipe, target: int,
         codebook: str | None, evaluations: tuple[PlannedEval, ...] | None = None, provisional: bool = False,
-        before: tuple[str, int] | None = None,
+        before: tuple[str, int] | None = None, label_order: str = "",
     ) -> str:  # fmt: skip
         """Plan a run, with all of the arm's evaluations unless told which; returns its uid.
 
-        `before` is the run on whose trunk it goes on, and the step.
+        `before` is the run on whose trunk it goes on, and the step; `label_order` how a subset of labels was chosen.
         """
         training = self.study.training
-        own: Role = role if role in ("codebook", "tune") else "grid"  # an arm beside the laws trains the same runs
+        own: Role = role if role in ("codebook", "tune") else "grid"  # what enters no law trains the same runs
         run = RunSpec(
             role="baseline" if objective is None else own,
             backbone=backbone,
@@ -340,25 +363,8 @@ class _Expansion:
         key = run.uid if objective is not None else f"{run.uid}.{self.arm.name}"
         measured = self.evaluations if evaluations is None else evaluations
         planned = PlannedRun(
-            run, self.arm.name, role, target, self.source, codebook, measured, provisional, *(before or ())
-        )
+            run, self.arm.name, role, target, self.source, codebook, measured, provisional, before and before[0],
+            before[1] if before else 0, label_order,
+        )  # fmt: skip
         self.plan.runs.setdefault(key, planned)
         return run.uid
-
-
-def trial_score(
-    lab: Lab, failed: Container[str], uid: str, objective: Plugin, probed: tuple[PlannedEval, ...]
-) -> float | None:
-    """Return what a trial scored, see `tuning.Score`: its validation loss, or its mean probe loss on validation."""
-    stored = lab.result(uid)
-    if stored is None:
-        return math.inf if uid in failed else None
-    if objective.comparable:  # type: ignore[attr-defined]
-        return float(stored["validation"]["best" if objective.best else "last"])  # type: ignore[attr-defined]
-    losses = [
-        row["value"]
-        for e in probed
-        for row in load_evaluation(lab, uid, e.spec) or []
-        if row["part"] == "validation" and row["metric"] == "loss"
-    ]
-    return float(np.mean(losses)) if len(losses) == len(probed) else None

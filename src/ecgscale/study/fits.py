@@ -14,6 +14,7 @@ from ecgscale.fitting.uncertainty import MIN_LEVELS
 from ecgscale.lab import Lab, read_json, write_json
 from ecgscale.laws import Law
 from ecgscale.spec import digest, part, part_class
+from ecgscale.study import labels
 from ecgscale.study.workers import Workers
 
 ID_PROBE = "id-probe"  # the common axis: linear probe on the source labels of the in-distribution corpus
@@ -96,6 +97,11 @@ def wanted(table: pd.DataFrame, floors: dict[str, dict[str, float]]) -> list[Wan
             edge = group[(group["N"] == group["N"].max())]
             edge = edge[edge["D"] == edge["D"].max()]
             fits.append(_want(part("laws", {"name": "power", "input": "seen"}), edge, meta, "power-seen"))
+    if (table["role"] == "labels").any():
+        for meta, group in _curves(select(table, ("grid", "labels")), floors):
+            for order, along in labels.curves(group):
+                named = {**meta, "label_order": order}
+                fits.append(_want(part("laws", "label_scaling"), along, named, f"label_scaling-{order}"))
     several = rows["pretrain"].nunique() > 1
     return [replace(want, several=several) for want in fits]
 

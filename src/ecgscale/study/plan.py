@@ -47,7 +47,9 @@ class PlannedRun:
 
     run: RunSpec
     arm: str
-    role: str  # `grid` only where the arm enters the laws; `branch`: of a shorter point of a trunk
+    # `grid` only where the arm enters the laws; `labels`: on a subset of its family's labels, which enters the law of
+    # labels alone; `branch`: of a shorter point of a trunk
+    role: str
     target: int  # parameters asked for
     source: Source
     codebook: str | None  # uid of the run whose codes it predicts
@@ -55,6 +57,7 @@ class PlannedRun:
     provisional: bool = False  # its learning rate is still searched: priced, not run
     before: str | None = None  # uid of the run on whose trunk it goes on
     begins: int = 0  # the step from which it goes on there
+    label_order: str = ""  # of a subset of labels: "frequency" or "random"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from ecgscale.data.split import SplitRule
 from ecgscale.lab import Lab
 from ecgscale.spec import Plugin
 from ecgscale.study.declared import Standins
+from ecgscale.study.labels import LabelRule
 from ecgscale.study.study import Arm, Evaluation, Family, Study, StudyError
 
 SIZE = 20_000  # parameters
@@ -27,6 +28,7 @@ STEPS, BATCH = 2, 4
 HELD_OUT = 16  # records of validation and test
 RESAMPLES = 20
 CODES = 64  # of code-books
+LABELS = (2,)  # of a family's, beside all of them
 PARTS = (0.6, 0.15, 0.25)  # of patients: samples are too small for thinner parts
 NOTE = (
     "SHRUNK: the data are small samples that ecgscale itself writes in the format of each source, with made-up labels, "
@@ -38,7 +40,10 @@ NOTE = (
 def shrink(study: Study) -> Study:
     """Return a study with the same data sets, parts and tasks, as small as it gets."""
     kept = _few(study.family)
-    families = tuple(f.model_copy(update={"objective": _few_codes(f.objective), "batch": BATCH}) for f in kept)
+    families = tuple(
+        f.model_copy(update={"objective": _few_codes(f.objective), "batch": BATCH, "labels": _few_labels(f)})
+        for f in kept
+    )
     arms = [small for arm in study.arm for small in _arms(arm, [f.name for f in kept], len(study.family) > FAMILIES)]
     return study.model_copy(
         update={
@@ -116,6 +121,10 @@ def _codebook(study: Study) -> Any:
 
 def _few_codes(objective: Plugin) -> Plugin:
     return objective.model_copy(update={"codes": CODES}) if "codes" in type(objective).model_fields else objective
+
+
+def _few_labels(family: Family) -> LabelRule | None:
+    return family.labels and family.labels.model_copy(update={"counts": LABELS, "total": None})
 
 
 def _evaluations(asked: tuple[Evaluation, ...]) -> tuple[Evaluation, ...]:

@@ -27,6 +27,7 @@ from ecgscale.runs import BackboneField, ObjectiveField, TaskField
 from ecgscale.spec import Spec, SpecError, part
 from ecgscale.study.cells import cells_of
 from ecgscale.study.files import StudyError, packaged, read
+from ecgscale.study.labels import LabelRule
 from ecgscale.study.shift import Shift
 from ecgscale.training.recipe import Rule
 
@@ -41,6 +42,20 @@ class Family(Spec):
     lr: NonNegativeFloat | Rule = "packaged"  # peak learning rate at the smallest size, or a rule of training.recipe
     lr_exponent: float = 0.0  # of a number: lr · (N / smallest N)^exponent
     batch: PositiveInt | None = None  # records per step; the study's when absent
+    labels: LabelRule | None = None  # of the objective, by a rule instead of by name
+
+    @model_validator(mode="after")
+    def _labelled(self) -> Self:
+        named, wants = bool(getattr(self.objective, "labels", ())), "labels" in self.objective.needs
+        if self.labels is not None and (named or not wants):
+            why = "names its labels itself" if named else "is not trained on labels"
+            raise ValueError(f"labels: the objective {self.objective.part_name()} {why}; leave out one of the two")
+        if wants and self.labels is None and not named:
+            raise ValueError(
+                f'the objective {self.objective.part_name()} has no labels: name them, labels = ["AF", …], or let the '
+                'family choose them, labels = {prefix = "icd10_"}'
+            )
+        return self
 
     @property
     def name(self) -> str:

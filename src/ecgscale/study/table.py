@@ -119,6 +119,7 @@ def _run_columns(plan: Plan, planned: PlannedRun) -> dict[str, Any]:
         "schedule": run.recipe.schedule,
         "labels": len(labels),
         "label_set": _label_set(labels),
+        "label_order": planned.label_order,
         "branch": run.trunk,
     }
 
@@ -198,7 +199,7 @@ def _against_random(plan: Plan, lab: Lab) -> list[tuple[_Row, _Row, _Row]]:
     largest = _largest(plan)
     for planned in plan.runs.values():
         run = planned.run
-        if run.objective is None or planned.role in ("tune", "branch") or id(planned) not in largest:
+        if run.objective is None or planned.role in ("tune", "branch", "labels") or id(planned) not in largest:
             continue
         base = random.get((planned.arm, run.backbone.uid))
         stored = lab.result(run.uid)

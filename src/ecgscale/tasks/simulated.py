@@ -1,4 +1,6 @@
-"""The simulator's labels: the six CODE diagnoses, a structural condition unseen in pre-training, and sex.
+"""The simulator's labels: the six CODE diagnoses, a structural condition unseen in pre-training, sex, and findings.
+
+Findings are those of the world `registry`: `frequent` are the 36 that are planted more often, `tail` the other 36.
 
 Source of the six labels: Ribeiro et al. 2020, Nature Communications 11:1760.
 """
@@ -11,6 +13,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pandas as pd
 
+from ecgscale.data.simulation.findings import FINDINGS
 from ecgscale.tasks import TaskSpec
 
 
@@ -25,9 +28,12 @@ class Simulated(TaskSpec):
         "code": ("1dAVb", "RBBB", "LBBB", "SB", "AF", "ST"),
         "structural": ("structural",),
         "sex": ("female",),
+        "findings": FINDINGS,
+        "frequent": FINDINGS[: len(FINDINGS) // 2],
+        "tail": FINDINGS[len(FINDINGS) // 2 :],
     }
 
-    labels: Literal["code", "structural", "sex"] = "code"
+    labels: Literal["code", "structural", "sex", "findings", "frequent", "tail"] = "code"
 
     def targets(self, index: pd.DataFrame) -> pd.DataFrame:
         """Return what the simulated reader wrote, errors included."""

@@ -8,13 +8,14 @@ ms; QRS >= 120 ms; rate < 60; no P and irregular RR; rate > 100.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
 from ecgscale import rng
+from ecgscale.data.simulation import findings
 from ecgscale.data.simulation.worlds import (
     AGE_RISK,
     AGE_SHIFT,
@@ -33,7 +34,7 @@ Int = npt.NDArray[np.int64]
 
 PATIENTS = 128  # per chunk; part of a record's identity, so never changed without a new revision of the data set
 LENGTH_S = 10.0
-TRAITS = 16  # independent normals of a patient's body that bear on no label
+TRAITS = 16  # independent normals of a patient's body; six of them bear on findings, none on other labels
 _BEATS = 36  # enough for 150 per minute
 _VISITS = (0.55, 0.30, 0.15)  # fraction of the patients with one, two and three ECGs
 _STABLE = 0.7  # variance of the six scores that an ECG shares with the patient's others
@@ -47,7 +48,7 @@ class Latents:
         patient: Patient number.
         visit: 0, 1, 2: which of the patient's ECGs.
         age: Years.
-        labels: [ecg, label] the truth, columns as `LABELS`.
+        labels: [ecg, label] the truth, columns as `LABELS`, then `FINDINGS` where the world has them.
         reader: [ecg, label] uniforms that decide where the reader errs.
         scores: [ecg, latent] columns as `LATENTS`; unit normals around the shifts of age, sex and structural.
         age_mean: [ecg, latent] the part of `scores` that age explains.
@@ -120,7 +121,7 @@ def draw(world: WorldName, seed: int, chunk: int, enrich: float) -> Latents:
     pr, qrs, qt = _intervals(scores, rate, af, block, rbbb | lbbb, incomplete)
     respiration = np.stack([random.uniform(0.18, 0.33, count), random.uniform(0, 2 * np.pi, count)], 1)
     beats = _beats(rate, af, (u_ectopic < 0.08) & (rate < 95), age, respiration, random)
-    return Latents(
+    drawn = Latents(
         patient=chunk * PATIENTS + at,
         visit=visit,
         age=age,
@@ -137,6 +138,14 @@ def draw(world: WorldName, seed: int, chunk: int, enrich: float) -> Latents:
         traits=random.standard_normal((PATIENTS, TRAITS))[at],
         respiration=respiration,
     )
+    return _with_findings(drawn, world, seed, chunk) if row.findings else drawn
+
+
+def _with_findings(drawn: Latents, world: WorldName, seed: int, chunk: int) -> Latents:
+    ages = _cut_normal(findings.quantiles(), *WORLDS[world].age, 18.0, 95.0)
+    there = findings.present(world, drawn.scores, drawn.traits, ages)
+    reader = rng.generator(seed, "simulated", world, "findings", chunk).random(there.shape)
+    return replace(drawn, labels=np.hstack([drawn.labels, there]), reader=np.hstack([drawn.reader, reader]))
 
 
 def _cut_normal(quantile: Float, mean: float, sd: float, low: float, high: float) -> Float:

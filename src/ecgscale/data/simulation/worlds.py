@@ -1,6 +1,7 @@
 """The worlds a simulated ECG can come from: one row each of population, prevalence, device and noise.
 
-`code` is the in-distribution world, with the prevalences of the CODE labels; the other three are out of distribution.
+`code` is the in-distribution world, with the prevalences of the CODE labels; `hospital`, `screening` and `emergency`
+are out of distribution. `registry` is `code` with other patients, whose ECGs also carry 72 findings (`findings.py`).
 
 Source: prevalences of `code`: Ribeiro et al. 2020, Nature Communications 11:1760; all else is this project's choice.
 """
@@ -8,10 +9,10 @@ Source: prevalences of `code`: Ribeiro et al. 2020, Nature Communications 11:176
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-WorldName = Literal["code", "hospital", "screening", "emergency"]
+WorldName = Literal["code", "hospital", "screening", "emergency", "registry"]
 
 CODE_LABELS: tuple[str, ...] = ("1dAVb", "RBBB", "LBBB", "SB", "AF", "ST")
 LABELS: tuple[str, ...] = (*CODE_LABELS, "structural", "female")
@@ -44,6 +45,7 @@ class World:
         mains_uv: Its amplitude before the band, median ECG, microvolts.
         noise_spread: Standard deviation of the logarithm of an ECG's noise levels.
         electrode_sd: Standard deviation of the chest leads' coefficients (limb leads: a quarter): misplaced electrodes.
+        findings: Whether its ECGs carry the 72 findings beside the other labels.
     """
 
     female: float
@@ -59,6 +61,7 @@ class World:
     mains_uv: float
     noise_spread: float
     electrode_sd: float
+    findings: bool = False
 
 
 def _prevalence(*fractions: float) -> dict[str, float]:
@@ -127,6 +130,7 @@ WORLDS: dict[WorldName, World] = {
         electrode_sd=0.15,
     ),
 }
+WORLDS["registry"] = replace(WORLDS["code"], findings=True)
 
 
 def most_enriched(world: WorldName) -> float:
