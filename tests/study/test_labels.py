@@ -124,7 +124,7 @@ def table(effect: float) -> pd.DataFrame:
                          "role": "labels" if order else "grid", "label_order": order, "value": value})  # fmt: skip
     constant = {"backbone": "s4", "objective": "supervised", "pretrain": "registry", "eval_corpus": "registry",
                 "task": "simulated_tail", "protocol": "linear", "metric": "loss", "part": "test", "unit": "nats",
-                "split": "id", "checkpoint": "best", "N": 20_000.0, "D": 4000.0}  # fmt: skip
+                "split": "id", "checkpoint": "best", "N": 20_000.0, "D": 4000.0, "seen": 19_200.0}  # fmt: skip
     frame = pd.DataFrame(rows).assign(**constant)
     return frame.assign(branch=frame["run"])
 
@@ -157,3 +157,12 @@ def test_a_declared_plan_takes_the_total_at_its_word_or_refuses(tmp_path: Path) 
     assert "labels `icd10_…`: taken to be 927, all with a positive training record" in stands.plan.notes
     with pytest.raises(StudyError, match="how many labels `icd10_…` mimic_iv_ecg has is not known without the data"):
         declare(Study.load("label-scaling-mimic", {**few, "family.0.labels.total": None}), tmp_path / "b")
+
+
+def test_labels_chosen_by_a_rule_count_as_supervised(plan: Plan) -> None:
+    family = plan.study.family[0]
+    assert family.trained_on(("AF", "finding_01", "finding_72")) == ("finding_01", "finding_72")
+    named = family.model_copy(
+        update={"labels": None, "objective": family.objective.model_copy(update={"labels": ("AF",)})}
+    )
+    assert named.trained_on(("AF", "finding_01")) == ("AF",)

@@ -133,7 +133,7 @@ class _Expansion:
         floor = rule.task.floor(corpus.manifest)
         if floor is not None:
             self.plan.floors.setdefault(source.label, {})[rule.task.title] = floor
-        trained_on = {label for f in self.families for label in getattr(f.objective, "labels", ())}
+        trained_on = {label for f in self.families for label in f.trained_on(self.corpus.labels)}
         found = relation(self.corpus, corpus, labels, trained_on, rule.shift)
         split = rule.split or ("id" if found.by_rule == "same" else "ood")
         return PlannedEval(spec, source, split, found.shift, rule.task.title, found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -61,6 +61,12 @@ class Family(Spec):
     def name(self) -> str:
         """`<backbone>-<objective>`."""
         return f"{self.backbone.part_name()}-{self.objective.part_name()}"
+
+    def trained_on(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """Return which labels it is trained on of those that a corpus has: as named, or by its rule."""
+        if self.labels is None:
+            return tuple(getattr(self.objective, "labels", ()))
+        return tuple(label for label in labels if label.startswith(self.labels.prefix))
 
 
 class Training(Spec):
