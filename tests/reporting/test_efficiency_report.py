@@ -19,7 +19,13 @@ def row(
 ) -> dict[str, Any]:
     numbers = {"value": value, "lo": lo, "hi": hi, "bound": bound, "loss": 0.3}
     curves = {"own": [[25.0, 0.5], [50.0, 0.4], [100.0, 0.35]], "scratch": [[25.0, 0.6], [50.0, 0.5], [100.0, 0.3]]}
-    place = {"backbone": "resnet1d", "objective": objective, "eval_corpus": "world_b", "task": "simulated_af"}
+    place = {
+        "backbone": "resnet1d",
+        "variant": "resnet1d",
+        "objective": objective,
+        "eval_corpus": "world_b",
+        "task": "simulated_af",
+    }
     return {**place, "protocol": "finetune", **numbers, "few": numbers, "n_seeds": 2, "n_patients": 300, **curves}
 
 

@@ -53,3 +53,9 @@ def test_few_cells_have_no_interval() -> None:
     few = [r for r in rows("cmsc", 0.5) if r["N"] < 1e5]
     (row,) = downstream_of(table(few))["rows"]
     assert row["n"] == 5 and row["lo"] is row["hi"] is None and row["rho"] > 0.8
+
+
+def test_two_cells_have_no_order_to_speak_of() -> None:
+    two = [r for r in rows("cmsc", 0.5) if r["N"] < 1e2]
+    assert downstream_of(table(two)) == {}
+    assert {r["objective"] for r in downstream_of(table(two, rows("supervised", 0.5)))["rows"]} == {"supervised"}

@@ -122,7 +122,7 @@ def frame_of(efficiency: dict[str, Any]) -> pd.DataFrame:
         same = {"panel": panel, **{k: r[k] for k in ("eval_corpus", "task", "protocol")}, "lo": None, "hi": None}
         for name, kind, points in (
             (family(r), "grid", r["own"]),
-            (f"from scratch ({r['backbone']})", "scratch", r["scratch"]),
+            (f"from scratch ({r['variant']})", "scratch", r["scratch"]),
         ):
             factor = r["value"] if kind == "grid" else None
             out += [{**same, "family": name, "kind": kind, "x": x, "value": y, "full": True, "factor": factor}

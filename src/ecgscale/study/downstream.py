@@ -14,6 +14,7 @@ import pandas as pd
 from ecgscale.fitting.rank_correlation import rank_correlation
 from ecgscale.study.fits import PRETEXT, select
 
+FEWEST = 3  # cells: two have an order whatever they measure
 _FAMILY = ["backbone", "objective", "pretrain"]
 _PLACE = ["eval_corpus", "task", "protocol", "split"]
 
@@ -26,13 +27,14 @@ def downstream_of(table: pd.DataFrame) -> dict[str, Any]:
 
     Returns:
         `rows` (backbone, objective, pretrain, eval_corpus, task, protocol, split; rho, lo, hi: None where there is
-        none; n: cells of size and D) and `points` (the same names; run, N, D, own, value, lo, hi: every run); {} where
-        no run has both losses.
+        none; n: cells of size and D) and `points` (the same names; run, N, D, own, value, lo, hi: every run) of
+        families with three cells or more; {} where there is none with both losses.
     """
     rows = select(table)
     own = rows[rows["task"] == PRETEXT].set_index("run")["value"].rename("own")
     tasks = rows[(rows["task"] != PRETEXT) & (rows["unit"] == "nats") & (rows["label_fraction"] == 1)]
     points = tasks.join(own, on="run", how="inner")
+    points = points[points.groupby(_FAMILY)["cell"].transform("nunique") >= FEWEST]
     if points.empty:
         return {}
     found = []

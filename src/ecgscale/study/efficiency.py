@@ -46,9 +46,10 @@ def efficiency_of(plan: Plan, lab: Lab, seed: int = 0) -> dict[str, Any]:
         seed: Of the bootstrap, which draws `study.resamples` times.
 
     Returns:
-        `setting` (arm, pretrain, target, D) and `rows`: backbone, objective, eval_corpus, task, protocol; value, lo, hi
-        (None: not bounded), bound ("at least", "at most" or None) and loss at the lowest loss that both reach; few:
-        the same at the loss of the fewest labels; n_seeds, n_patients; own, scratch: [[labelled records, loss]].
+        `setting` (arm, pretrain, target, D) and `rows`: backbone, its variant (the fields that tell it from others of
+        the study), objective, eval_corpus, task, protocol; value, lo, hi (None: not bounded), bound ("at least", "at
+        most" or None) and loss at the lowest loss that both reach; few: the same at the loss of the fewest labels;
+        n_seeds, n_patients; own, scratch: [[labelled records, loss]].
     """
     groups: dict[tuple[str, int, int], list[PlannedRun]] = {}
     for p in plan.runs.values():
@@ -109,7 +110,8 @@ def _row(w: _Wanted, lab: Lab, resamples: int, seed: int) -> dict[str, Any]:
     scratch = found.value[rest:]
     curves = (labels, own, own_drawn, scratch_labels, scratch, found.drawn[:, rest:])
     return {
-        "backbone": w.cell[0], "objective": w.cell[1], "eval_corpus": e.source.label, "task": e.title,
+        "backbone": w.own[0].run.backbone.called, "variant": w.cell[0], "objective": w.cell[1],
+        "eval_corpus": e.source.label, "task": e.title,
         "protocol": e.spec.protocol, **_numbers(labels_saved(*curves)), "few": _numbers(labels_saved(*curves, True)),
         "n_seeds": len(w.own), "n_patients": len(found.patients), "own": np.stack([labels, own], 1).tolist(),
         "scratch": np.stack([scratch_labels, scratch], 1).tolist(),
