@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
 from ecgscale.reporting import ReportInput, figures
 from ecgscale.reporting.downstream import frames_of
 from ecgscale.reporting.picture import Figure, finish, parted, stamp
@@ -13,14 +11,12 @@ def figures_of(report: ReportInput) -> list[Figure]:
     """Return the figure, over several where there are many tasks or families; nothing without points."""
     if not report.downstream.get("points"):
         return []
-    fitted = pd.DataFrame(columns=["panel", "family", "x", "value", "lo", "hi", "told", "E"])
-    lines = pd.DataFrame(columns=["panel", "kind", "label", "value"])
     frames = [here for frame in frames_of(report.downstream) for _, here in parted(frame)]
     made = []
     for i, here in enumerate(frames, 1):
         part = f"-{i}" if len(frames) > 1 else ""
         drawn = figures.curves(
-            *(here, fitted, lines), salt=f"downstream{part}", stamp=stamp(report),
+            here, salt=f"downstream{part}", stamp=stamp(report),
             x_label="held-out loss, own objective", y_label="probe loss (nats)", counts=False,
         )  # fmt: skip
         caption = (

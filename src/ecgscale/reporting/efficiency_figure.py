@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
 from ecgscale.reporting import ReportInput, figures
 from ecgscale.reporting.efficiency import frame_of
 from ecgscale.reporting.picture import Figure, finish, parted, stamp
@@ -14,12 +12,10 @@ def figures_of(report: ReportInput) -> list[Figure]:
     if not report.efficiency.get("rows"):
         return []
     frame = frame_of(report.efficiency)
-    fitted = pd.DataFrame(columns=["panel", "family", "x", "value", "lo", "hi", "told", "E"])
-    lines = pd.DataFrame(columns=["panel", "kind", "label", "value"])
     made = []
     for part, here in parted(frame):
         drawn = figures.curves(
-            *(here, fitted, lines), salt=f"efficiency{part}", stamp=stamp(report), x_label="labelled training records",
+            here, salt=f"efficiency{part}", stamp=stamp(report), x_label="labelled training records",
             y_label="loss", joined=True,
         )  # fmt: skip
         caption = (

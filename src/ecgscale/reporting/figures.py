@@ -65,10 +65,14 @@ class Drawn(NamedTuple):
     frame: pd.DataFrame
 
 
+NO_FITS = pd.DataFrame(columns=["panel", "family", "x", "value", "lo", "hi", "told", "E"])
+NO_LINES = pd.DataFrame(columns=["panel", "kind", "label", "value"])
+
+
 def curves(
     points: pd.DataFrame,
-    fitted: pd.DataFrame,
-    lines: pd.DataFrame,
+    fitted: pd.DataFrame = NO_FITS,
+    lines: pd.DataFrame = NO_LINES,
     *,
     salt: str,
     stamp: str,

@@ -8,8 +8,6 @@ from ecgscale.reporting import ReportInput, figures
 from ecgscale.reporting.overfitting import curves_frame, fitted_of, points_of
 from ecgscale.reporting.picture import Figure, finish, parted, stamp
 
-_LINES = pd.DataFrame(columns=["panel", "kind", "label", "value"])
-
 
 def figures_of(report: ReportInput, table: pd.DataFrame) -> list[Figure]:
     """Return both figures, as far as there is something to draw."""
@@ -23,7 +21,7 @@ def _extents(report: ReportInput, points: pd.DataFrame) -> list[Figure]:
     made = []
     for part, here in parted(points):
         drawn = figures.curves(
-            *(here, fitted[fitted["panel"].isin(here["panel"])], _LINES), salt=f"overfitting{part}",
+            here, fitted[fitted["panel"].isin(here["panel"])], salt=f"overfitting{part}",
             stamp=stamp(report), x_label="X = D · L(N, ∞)^(1/beta)", y_label="O, overfitting extent", counts=False,
         )  # fmt: skip
         caption = (
@@ -42,11 +40,10 @@ def _extents(report: ReportInput, points: pd.DataFrame) -> list[Figure]:
 
 def _curves(report: ReportInput) -> list[Figure]:
     frame = curves_frame(report.overfitting)
-    fitted = pd.DataFrame(columns=["panel", "family", "x", "value", "lo", "hi", "told", "E"])
     made = []
     for part, here in parted(frame):
         drawn = figures.curves(
-            *(here, fitted, _LINES), salt=f"curves{part}", stamp=stamp(report), x_label="step",
+            here, salt=f"curves{part}", stamp=stamp(report), x_label="step",
             y_label="loss of the own objective", joined=True,
         )  # fmt: skip
         caption = (
