@@ -1,11 +1,10 @@
 """How many labels pre-training saves: labels from scratch over labels with pre-training, for one and the same loss.
 
 With many labels, that is the lowest loss that both curves reach; with few, the loss of the better curve's first point.
-No curve is drawn beyond what was measured. Each curve is made to fall
-with labels (neighbours that do not are pooled at the mean of their log labels and log losses) and is straight between
-points in log-log: a law with a floor has three parameters, as many as short curves have points, and one exponent for
-fractions of 1/128 to 1 would decide what is asked. Where the other curve does not come to that loss, the factor
-is a bound.
+No curve is drawn beyond what was measured. Each curve is made to fall with labels (neighbours that do not are pooled at
+the mean of their log labels and log losses) and is straight between points in log-log: a law with a floor has three
+parameters, as many as short curves have points, and one exponent for fractions of 1/128 to 1 would decide what is
+asked. Where the other curve does not come to that loss, the factor is a bound.
 
 Source: Hernandez et al. 2021, arXiv:2102.01293, for data from scratch that a loss is worth; Barlow et al. 1972 for
 pooling adjacent violators.
