@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from ecgscale.study.room import CannotFit, Room, disk, refusals, side_by_side, s
 from ecgscale.study.study import Study
 
 SHORT_S = 10.0  # of timed work, in the probe that a plan makes where the lab holds none
+NAMED = 3  # things that are left out for one reason
 
 
 def show_plan(
@@ -133,13 +134,23 @@ def _print_plan(
             "the rates of the grid are where their search starts; the grid runs when the trials are done",
             soft_wrap=True,
         )
-    for entry in plan.skipped:
-        out.print(f"left out: {entry['what']}: {entry['reason']}", markup=False, soft_wrap=True)
+    for line in left_out(plan.skipped):
+        out.print(line, markup=False, soft_wrap=True)
     for note in api.notes_of(plan):
         out.print(f"note: {note}", markup=False, soft_wrap=True)
     refused = refusals(plan, estimate, timed, room)
     if refused:
         raise CannotFit(f"{plan.study.name} cannot fit here: {'; '.join(refused)}")
+
+
+def left_out(skipped: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return a line for every reason why something is not run; of many things with one reason the first are named."""
+    by_reason: dict[str, list[str]] = {}
+    for entry in skipped:
+        by_reason.setdefault(entry["reason"], []).append(entry["what"])
+    named = {reason: "; ".join(what[:NAMED]) for reason, what in by_reason.items()}
+    more = {reason: f" and {len(what) - NAMED} more" for reason, what in by_reason.items() if len(what) > NAMED}
+    return [f"left out: {names}{more.get(reason, '')}: {reason}" for reason, names in named.items()]
 
 
 def _print_runs(plan: Plan, estimate: Estimate) -> None:

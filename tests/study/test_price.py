@@ -168,3 +168,12 @@ def test_samples_stand_in_for_real_data_sets_with_all_that_a_study_needs_of_them
     grid = [p for p in found.plan.runs.values() if p.role == "grid"]
     assert {p.run.D for p in grid} == {150, 450, 1350}
     assert len({(p.run.backbone.part_name(), p.run.objective.part_name()) for p in grid}) == 4
+
+
+def test_what_is_left_out_is_named_by_reason() -> None:
+    skipped = [{"what": f"task {i}", "reason": "no encoder"} for i in range(5)] + [
+        {"what": "task 9", "reason": "no data"}
+    ]
+    assert show.left_out(skipped) == ["left out: task 0; task 1; task 2 and 2 more: no encoder",
+                                      "left out: task 9: no data"]  # fmt: skip
+    assert show.left_out([]) == []
