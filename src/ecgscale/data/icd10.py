@@ -25,9 +25,7 @@ _ROWS = 8192  # of the table held at once
 class CodeRule(Spec):
     """Codes that enough ECGs carry."""
 
-    minimum_records: PositiveInt = (
-        2000  # ECGs of the whole table, test part included: which labels exist, not their order
-    )
+    minimum_records: PositiveInt = 2000  # ECGs of the whole table: says which labels exist, not how they are ordered
     characters: int = Field(5, ge=CATEGORY, le=7)  # of the longest label
     most: PositiveInt | None = None  # at most so many: those of most ECGs, ties by name
 
