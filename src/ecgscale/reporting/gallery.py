@@ -132,13 +132,13 @@ def _pretext(report: ReportInput, table: pd.DataFrame, axis: str) -> list[Figure
     rank = {family: i for i, family in enumerate(ordered(points["family"]))}
     points = points.sort_values("family", key=lambda f: f.map(rank), kind="stable")
     points["panel"] = points["objective"] + "\nown objective, " + points["eval_corpus"]
-    none = pd.DataFrame(columns=_LINES)
     label, other, _ = _AXES[axis]
     out = []
     for suffix, here in parted(points):
         name = f"pretext-vs-{axis}{suffix}"
         drawn = figures.curves(
-            *(here, _fitted(report, here, axis), none),
+            here,
+            _fitted(report, here, axis),
             salt=name,
             stamp=stamp(report),
             x_label=label,

@@ -12,7 +12,7 @@ from ecgscale.lab import read_failures
 from ecgscale.runs import Recipe, Role, RunSpec
 from ecgscale.spec import Plugin, SpecError
 from ecgscale.study.bind import Binder, Source
-from ecgscale.study.labels import Ranked, Subset, rank, subsets
+from ecgscale.study.labels import LabelRule, Ranked, Subset, rank, subsets
 from ecgscale.study.overlap import checked
 from ecgscale.study.plan import Plan, PlannedEval, PlannedRun, Search
 from ecgscale.study.shift import relation
@@ -51,6 +51,7 @@ class _Expansion:
             raise StudyError(f"arm {arm.name}: no family {', '.join(sorted(unknown))}")
         self.families = [f for f in self.study.family if not arm.families or f.name in arm.families]
         self.failed = read_failures(binder.lab, self.study.name)
+        self.ranks: dict[LabelRule, Ranked] = {}
 
     def run(self) -> None:
         self.source = self._open(self.binder.pretrain(self.arm))
@@ -215,7 +216,7 @@ class _Expansion:
         """Return the labels of a family that chooses them by a rule, and say which."""
         if family.labels is None:
             return None
-        ranked = rank(self.corpus, self.train, family.labels)
+        ranked = self._rank(family.labels)
         said = ranked.said(family.labels, self.source.label)
         self.plan.notes += [said] if said not in self.plan.notes else []
         for count in family.labels.counts:
@@ -223,6 +224,12 @@ class _Expansion:
                 why = f"{self.source.label} has {len(ranked.names):,} with a positive training record"
                 self.plan.skip(f"{family.name} on {count:,} of its labels", why)
         return ranked
+
+    def _rank(self, rule: LabelRule) -> Ranked:
+        """Return the labels of a rule in the training part, counted once for all families of the arm."""
+        if rule not in self.ranks:
+            self.ranks[rule] = rank(self.corpus, self.train, rule)
+        return self.ranks[rule]
 
     def _subsets(self, family: Family, ranked: Ranked | None, seed: int) -> list[Subset]:
         """Return the subsets of its labels that a family is trained on beside all of them, in arms that are fitted."""
@@ -268,7 +275,7 @@ class _Expansion:
             missing = [n for n in family.objective.labels if f"label.{n}" not in self.corpus.index]
             if missing:
                 return f"{self.source.label} has no label {', '.join(missing)}"
-            if family.labels is not None and not rank(self.corpus, self.train, family.labels).names:
+            if family.labels is not None and not self._rank(family.labels).names:
                 return f"{self.source.label} has no label `{family.labels.prefix}…` with a positive training record"
         if "beats" in needs and not self._has_beats():
             return f"no beat was found in {self.source.label}"
