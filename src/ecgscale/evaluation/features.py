@@ -42,8 +42,14 @@ def encode(
 
 def cached(path: Path, rows: Rows) -> np.ndarray | None:
     """Return the features stored at `path` if they are complete and of as many rows."""
+    features = stored(path)
+    return features if features is not None and len(features) == len(rows) else None
+
+
+def stored(path: Path) -> np.ndarray | None:
+    """Return the array stored at `path` if it is there and complete."""
     try:
-        features: np.ndarray = np.load(path, allow_pickle=False)
+        array: np.ndarray = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    return features if len(features) == len(rows) else None
+    return array

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 
 from ecgscale.data.corpus import Corpus
 from ecgscale.evaluation.cka import similarity
+from ecgscale.evaluation.features import stored
 from ecgscale.evaluation.layers import outputs
 from ecgscale.lab import Lab
 from ecgscale.loader import Loader, Rows
@@ -30,12 +29,12 @@ def layered(lab: Lab, planned: PlannedRun, corpus: Corpus, rows: Rows) -> npt.ND
         corpus: Where the records are.
         rows: Which.
     """
-    stored = lab.result(planned.run.uid)
-    if stored is None:
+    result = lab.result(planned.run.uid)
+    if result is None:
         return None
-    step = next(iter(chosen_steps(planned.run, RunResult.parse(stored)).values()))
+    step = next(iter(chosen_steps(planned.run, RunResult.parse(result)).values()))
     file = lab.features(planned.run.uid, str(step), corpus.digest, digest(rows.tolist()), "layers")
-    values = _stored(file)
+    values = stored(file)
     if values is None:
         try:
             backbone = load_backbone(planned.run, lab.run(planned.run.uid), step)
@@ -44,10 +43,3 @@ def layered(lab: Lab, planned: PlannedRun, corpus: Corpus, rows: Rows) -> npt.ND
         values = similarity(outputs(backbone, Loader(corpus, rows).sweep(1)))
         write_array(file, values)
     return values
-
-
-def _stored(file: Path) -> npt.NDArray[np.float64] | None:
-    try:
-        return np.asarray(np.load(file, allow_pickle=False), dtype=np.float64)
-    except (OSError, ValueError, EOFError):
-        return None
